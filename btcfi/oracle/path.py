@@ -252,6 +252,14 @@ def ahead_minutes(path: Path) -> int:
     return 0 if isinstance(path, Ladder) else (len(path.times(Slot(0))) - 1) * path.every
 
 
+def first_minute(path: Path, expiry: Slot, *, fixing_minutes: int) -> Slot:
+    """Return the first minute that a path looks at: who signs once it has begun signs up to what is known in part."""
+    if isinstance(path, Ladder):
+        end = Slot(expiry - (fixing_minutes - 1) * SECONDS_PER_MINUTE)
+        return min(Slot(path.since + SECONDS_PER_MINUTE), end)
+    return Slot(path.times(expiry)[0] - (fixing_minutes - 1) * SECONDS_PER_MINUTE)
+
+
 def in_words(path: Path) -> str:
     """Return what a path's value is, in one line."""
     match path:

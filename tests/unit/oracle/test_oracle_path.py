@@ -12,7 +12,7 @@ from btcfi.oracle.event_query import event_of, query_of
 from btcfi.oracle.fixing import LeftOut, parse_fixing
 from btcfi.oracle.foreign import export_announcement
 from btcfi.oracle.own_minutes import Lacking, compute
-from btcfi.oracle.path import INDEX_START, Ladder, WrongPathError, in_words, parse_path, return_of
+from btcfi.oracle.path import INDEX_START, Ladder, WrongPathError, first_minute, in_words, parse_path, return_of
 from btcfi.oracle.path_evidence import (
     PathMinute,
     WrongEvidenceError,
@@ -216,6 +216,19 @@ def test_a_ladder_down_keeps_the_lowest_rung():
     assert compute(one, *said_and_touched(minutes_of(said, spans))).outcome == 58_000
     with pytest.raises(WrongPathError):
         one.path.value([6_000_000], 3)
+
+
+@pytest.mark.parametrize("text", ["asian:10x3", "cliquet:10x3:-100:200", LADDER, f"ladder:up:{END - 60}:61000"])
+@pytest.mark.parametrize("fixing", ["minute", "twap:5"])
+def test_the_first_minute_of_a_path_is_the_first_one_that_its_value_looks_at(text, fixing):
+    one, looked = path_event(text, fixing=fixing), set()
+
+    def says(at):
+        looked.add(at)
+        return 6_000_000, (6_000_000, 6_000_000)
+
+    compute(one, *said_and_touched({}, says))
+    assert first_minute(one.path, END, fixing_minutes=one.fixing.minutes) == min(looked)
 
 
 # ---- minutes that are missing
