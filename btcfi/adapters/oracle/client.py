@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from btcfi.adapters.oracle.web import Web
 from btcfi.contracts.messages import decode_announcement, decode_attestation
@@ -13,6 +13,9 @@ from btcfi.oracle.announcement import Announcement, OracleEvent, WrongAnnounceme
 from btcfi.oracle.attestation import Attestation, WrongAttestationError, check_attestation
 from btcfi.oracle.event_query import query_of
 from btcfi.oracle.path_evidence import PathEvidence, check_evidence, decode_evidence
+
+EVIDENCE_SECONDS: Final = 60.0
+"""For the minutes of a quarter of a year; no settlement waits for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class OracleClient:
 
         Raises UnreachableError, RefusedAnswerError, InvalidInputError, WrongEvidenceError.
         """
-        found = decode_evidence(self.web.get("/v1/path", query_of(event)))
+        found = decode_evidence(replace(self.web, seconds=EVIDENCE_SECONDS).get("/v1/path", query_of(event)))
         check_evidence(found, expected=event)
         return found
 

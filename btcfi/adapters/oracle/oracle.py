@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from threading import RLock
+from threading import Lock, RLock
 from typing import Any, Final
 
 import structlog
@@ -72,6 +72,9 @@ AGAIN_SECONDS: Final = 1.0
 ANNOUNCED: Final = 256
 """Announcements kept; any other is made again, the same."""
 
+KEPT_EVIDENCE: Final = 4
+"""Of paths, in memory: 142,000 minutes each at most."""
+
 NEVER: Final = Slot(0)
 """Before which no minute lies: nothing is taken as stated."""
 
@@ -106,6 +109,13 @@ class StillReadingError(TooEarlyError):
 
     def __init__(self, at: Slot) -> None:
         super().__init__(f"the minutes of the barrier are read up to {at}; ask again")
+
+
+class GatheringError(TooEarlyError):
+    """Evidence is gathered for one question at a time: of a quarter of a year it takes seconds."""
+
+    def __init__(self) -> None:
+        super().__init__("the evidence of a path is gathered for somebody else; ask again")
 
 
 class UnknownEventError(InvalidInputError):
@@ -158,6 +168,8 @@ class Oracle:
     _wanted: set[Slot] = field(init=False, default_factory=set)
     _next: Slot | None = field(init=False, default=None)
     _announce: Callable[[OracleEvent], Announcement] = field(init=False)
+    _evidence: OrderedDict[OracleEvent, PathEvidence] = field(init=False, default_factory=OrderedDict)
+    _gathering: Lock = field(init=False, default_factory=Lock)
 
     def __post_init__(self) -> None:
         """Read key and registry. Raises what the folder deserves."""
@@ -207,13 +219,30 @@ class Oracle:
         rule = self._check(event)
         if event.path is None:
             raise InvalidInputError("event.path", "none", "the event of a path; a price's minutes are its fixing's")
+        with self._lock:
+            if (made := self._evidence.get(event)) is not None:
+                return made
+        if not self._gathering.acquire(blocking=False):
+            raise GatheringError
+        try:
+            return self._gathered(event, rule)
+        finally:
+            self._gathering.release()
+
+    def _gathered(self, event: OracleEvent, rule: ConsensusRule) -> PathEvidence:
         outcome = self._computed(event, rule)
         attested = self.folder.ledger().known(oracle_key=self.key, event=event.id)
         seen: dict[Slot, tuple[Said, Span | None]] = {}
         found = self._compute(event, rule, seen)
         if isinstance(found, Lacking) or found.outcome != outcome or attested not in {None, outcome}:
             raise ConflictError(f"event {event.id.hex()[:16]}: attested as {attested}, its minutes say {outcome} now")
-        return evidence_of(event, found, seen)
+        made = evidence_of(event, found, seen)
+        if attested is not None:  # it says what was attested, so it never says less than a later one
+            with self._lock:
+                self._evidence[event] = made
+                while len(self._evidence) > KEPT_EVIDENCE:
+                    self._evidence.popitem(last=False)
+        return made
 
     def _check(self, event: OracleEvent) -> ConsensusRule:
         if event.feed != self.feed:

@@ -5,7 +5,13 @@ from dataclasses import replace
 import pytest
 
 from btcfi.adapters.oracle.client import OracleClient
-from btcfi.adapters.oracle.oracle import MinutesLackingError, NotOverError, StillReadingError, UnknownEventError
+from btcfi.adapters.oracle.oracle import (
+    GatheringError,
+    MinutesLackingError,
+    NotOverError,
+    StillReadingError,
+    UnknownEventError,
+)
 from btcfi.adapters.oracle.sources import MinuteState
 from btcfi.adapters.oracle.sources import Served as ServedMinute
 from btcfi.adapters.oracle.web import NotYetAnswerError, RefusedAnswerError, Web
@@ -146,6 +152,17 @@ def test_an_oracle_reads_a_long_ladder_by_and_by_and_asks_for_no_season(scene, m
     assert oracle.attestation(one).outcome == 60_000
 
 
+def test_evidence_is_gathered_for_one_question_at_a_time_and_kept_once_it_says_what_was_attested(scene):
+    oracle = scene.oracle(scene.aggregator({n: flat(6_000_000) for n in range(5)}))
+    one = path_event(4, "asian:2x2")
+    assert oracle.evidence(one) is not oracle.evidence(one)  # nobody has attested it
+    oracle.attestation(one)
+    assert oracle.evidence(one) is oracle.evidence(one)
+    with oracle._gathering, pytest.raises(GatheringError):
+        oracle.evidence(path_event(4, "asian:1x2"))
+    assert oracle.evidence(one).outcome == 60_000
+
+
 @pytest.mark.parametrize("changes", [
     {"program_hash": Hash32(b"\7" * 32)}, {"preset_hash": Hash32(b"\7" * 32)}, {"feed": "BTC/EUR"},
 ])  # fmt: skip
@@ -187,18 +204,16 @@ def test_a_client_refuses_evidence_of_another_outcome(scene):
     one = path_event(4, f"ladder:up:{minute(0)}:70000")
     assert isinstance(one.path, Ladder)
 
-    class Lies:
+    class Lies(Web):
         """Whoever answers in the oracle's place."""
 
-        url = "http://127.0.0.1:1"
-
-        def get(self, path, query):
+        def get(self, path, query=None):
             from btcfi.oracle.path_evidence import encode_evidence  # noqa: PLC0415
 
             said = encode_evidence(oracle.evidence(one))
             return said | {"outcome": 70_000, "value_cents": 7_000_000}
 
     with pytest.raises(WrongEvidenceError):
-        OracleClient(Lies()).evidence(one)
+        OracleClient(Lies("http://127.0.0.1:1")).evidence(one)
     with pytest.raises(InvalidInputError):
         path_event(4, "asian:2x2", digits=17)
