@@ -25,6 +25,7 @@ from btcfi.surfaces.payoff_drawing import COLUMNS, POINTS, Line, check_picture, 
 from btcfi.units import Slot, UnixSeconds
 
 if TYPE_CHECKING:
+    from btcfi.oracle.path import Path as PricePath
     from btcfi.payoffs.book_value import BookMargin
     from btcfi.payoffs.curve import Leg
     from btcfi.payoffs.netted import Netted
@@ -39,6 +40,7 @@ app = typer.Typer(
 
 DAYS_PER_YEAR: Final = 365
 SECONDS_PER_DAY: Final = 86_400
+MINUTES_PER_DAY: Final = 1_440
 MAX_BOOK_FILE: Final = 64 << 10
 """Bytes, as of ``btcfi.payoffs.book_file``."""
 MOST_DAYS: Final = 36_500.0
@@ -64,6 +66,12 @@ Period = Annotated[str, typer.Option("--period", help="USD from crest to crest o
 Premium = Annotated[
     str, typer.Option("--premium-sats", help="What the holder pays at the start; below 0: receives.")
 ]  # fmt: skip
+OfPath = Annotated[
+    str,
+    typer.Option(
+        "--path", help="What S is of, for the price at the end: asian:60x24, cliquet:1440x7:-200:300, ladder:…"
+    ),
+]
 AtPrice = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads it at run time
     typer.Option("--at-price", help="USD per BTC: what each side has there; may be given again."),
@@ -79,6 +87,8 @@ class _Asked:
     ask: Ask
     contract: Netted
     said: Report
+    path: PricePath | None
+    """What the price of the payoff is the value of; None: the price at the end."""
 
 
 @app.command("list")
@@ -103,7 +113,7 @@ def list_shapes(*, file: Files = None, as_json: AsJson = False) -> None:
 @app.command("show", cls=Once)
 def show(
     shape: Name, *, strikes: Strikes, floor: Floor = "", quantity: Quantity = "1", step: Step = "", period: Period = "",
-    premium_sats: Premium = "0", at_price: AtPrice = None, file: Files = None,
+    premium_sats: Premium = "0", at_price: AtPrice = None, file: Files = None, path: OfPath = "",
     spot: Annotated[str, typer.Option("--spot", help="USD per BTC: also what it is worth there.")] = "",
     volatility: Annotated[float, typer.Option("--volatility", help="Per year: 0.65 is 65 %.")] = 0.0,
     days: Annotated[float, typer.Option("--days", help="To the expiry.")] = 0.0,
@@ -113,7 +123,7 @@ def show(
     """Print what each side of SHAPE puts in, gains and risks, its break-evens and, with --spot, its worth."""
     asked = _read(
         shape, strikes=strikes, floor=floor, quantity=quantity, amounts={"step": step, "period": period},
-        premium=premium_sats, prices=at_price, files=file,
+        premium=premium_sats, prices=at_price, files=file, path=path,
     )  # fmt: skip
     worth = _worth(asked, spot=spot, volatility=volatility, days=days, rate=rate) if spot else None
     if as_json:
@@ -129,7 +139,7 @@ def show(
 @app.command("draw", cls=Once)
 def draw(
     shape: Name, *, strikes: Strikes, floor: Floor = "", quantity: Quantity = "1", step: Step = "", period: Period = "",
-    premium_sats: Premium = "0", at_price: AtPrice = None, file: Files = None,
+    premium_sats: Premium = "0", at_price: AtPrice = None, file: Files = None, path: OfPath = "",
     between: Annotated[str, typer.Option("--between", help="The prices that are drawn: 50000/150000.")] = "",
     out: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads it at run time
@@ -142,7 +152,7 @@ def draw(
         check_picture(out)
     asked = _read(
         shape, strikes=strikes, floor=floor, quantity=quantity, amounts={"step": step, "period": period},
-        premium=premium_sats, prices=at_price, files=file,
+        premium=premium_sats, prices=at_price, files=file, path=path,
     )  # fmt: skip
     line = _line(asked, between, COLUMNS if out is None and not as_json else POINTS)
     if out is not None:
@@ -248,14 +258,17 @@ def _shapes(files: list[Path] | None) -> Mapping[str, Shape]:
 
 def _read(
     name: str, *, strikes: str, floor: str, quantity: str, amounts: Mapping[str, str], premium: str,
-    prices: list[str] | None, files: list[Path] | None,
+    prices: list[str] | None, files: list[Path] | None, path: str,
 ) -> _Asked:  # fmt: skip
     """Return what the words ask for. Raises BtcfiError naming the option that is wrong."""
+    from btcfi.oracle.path import Cliquet, parse_path  # noqa: PLC0415 - as in _shapes
     from btcfi.payoffs import shapes  # noqa: PLC0415 - as in _shapes
     from btcfi.payoffs.netted import ANY_EVENT, netted  # noqa: PLC0415 - as in _shapes
     from btcfi.payoffs.report import report  # noqa: PLC0415 - as in _shapes
 
-    one = shapes.find(name, _shapes(files))
+    of = parse_path(path) if path else None
+    named = _shapes(files)
+    one = shapes.find(name, {**named, **shapes.PATH_SHAPES} if isinstance(of, Cliquet) else named)
     ask = shapes.Ask(
         strikes=tuple(parse_dollars(text, "strikes") for text in strikes.split("/")),
         quantity=parse_quantity(quantity),
@@ -265,7 +278,8 @@ def _read(
     contract = netted(one.payoff(ask), ANY_EVENT)
     at = [parse_dollars(text, "at-price") for text in prices or ()]
     return _Asked(
-        shape=one, ask=ask, contract=contract, said=report(contract, premium=_signed_sats(premium), prices=at)
+        shape=one, ask=ask, contract=contract, said=report(contract, premium=_signed_sats(premium), prices=at),
+        path=of,
     )  # fmt: skip
 
 
@@ -277,6 +291,8 @@ def _signed_sats(text: str) -> int:
 
 
 def _worth(asked: _Asked, *, spot: str, volatility: float, days: float, rate: float) -> dict[str, float]:
+    if asked.path is not None:
+        return _path_worth(asked, asked.path, spot=spot, volatility=volatility, days=days, rate=rate)
     from btcfi.payoffs.curve import Curve  # noqa: PLC0415 - as in _shapes
     from btcfi.payoffs.value import value  # noqa: PLC0415 - numba, only where something is priced
     from btcfi.payoffs.wave import Wave  # noqa: PLC0415 - as in _shapes
@@ -291,6 +307,23 @@ def _worth(asked: _Asked, *, spot: str, volatility: float, days: float, rate: fl
         payoff, spot=parse_dollars(spot, "spot"), tau_years=days / DAYS_PER_YEAR, volatility=volatility, rate=rate
     )  # fmt: skip
     return {name: float(getattr(found, name)) for name in ("premium", "delta", "gamma", "vega", "theta", "rho")}
+
+
+def _path_worth(
+    asked: _Asked, path: PricePath, *, spot: str, volatility: float, days: float, rate: float
+) -> dict[str, float]:  # fmt: skip
+    """Return what it is worth before the path's first observation, and the error of that."""
+    from btcfi.oracle.path import ahead_minutes  # noqa: PLC0415 - as in _shapes
+    from btcfi.payoffs.path_value import path_value  # noqa: PLC0415 - numba, only where something is priced
+
+    least = max(LEAST_DAYS, ahead_minutes(path) / MINUTES_PER_DAY)
+    if not least <= days <= MOST_DAYS:
+        raise InvalidInputError("days", f"{days:g}", f"{least:g} to {MOST_DAYS:g}: before the path's first observation")
+    found = path_value(
+        asked.contract.payoff, path, spot=parse_dollars(spot, "spot"), tau_years=days / DAYS_PER_YEAR,
+        volatility=volatility, rate=rate,
+    )  # fmt: skip
+    return {"premium": found.premium, "error": found.error}
 
 
 def _line(asked: _Asked, between: str, count: int) -> Line:
@@ -337,7 +370,8 @@ def _between(asked: _Asked, between: str, highest: int) -> tuple[int, int]:
 def _as_json(asked: _Asked) -> dict[str, Any]:
     said, payoff = asked.said, asked.shape.parts(asked.ask)
     return {
-        "shape": asked.shape.name, "about": asked.shape.about, "formula": asked.shape.formula,
+        "shape": asked.shape.name, "path": None if asked.path is None else str(asked.path),
+        "about": asked.shape.about, "formula": asked.shape.formula,
         "strikes_cents": list(asked.ask.strikes), "quantity_centibtc": asked.ask.quantity,
         "floor_cents": asked.ask.floor, "amounts_cents": dict(asked.ask.amounts),
         "legs": [_leg_json(leg) for leg in payoff] if isinstance(payoff, tuple) else [],
@@ -371,6 +405,7 @@ def _in_words(asked: _Asked) -> list[str]:
     lines = [
         f"{asked.shape.name}: {asked.shape.about}",
         f"at the price S, for one bitcoin: {asked.shape.formula}",
+        *_of_path(asked),
         "",
         f"{'':10} {'puts in':>22} {'gains at most':>22} {'at':>12} {'loses at most':>22} {'at':>12}",
         _side("holder", said.holder_collateral, (said.most.profit, said.most), (-said.least.profit, said.least)),
@@ -387,6 +422,14 @@ def _in_words(asked: _Asked) -> list[str]:
             for one in said.at
         ]  # fmt: skip
     return lines
+
+
+def _of_path(asked: _Asked) -> list[str]:
+    if asked.path is None:
+        return []
+    from btcfi.oracle.path import in_words  # noqa: PLC0415 - as in _shapes
+
+    return [f"S (or V) is {in_words(asked.path)}; oracles attest it, and by it the contract pays"]
 
 
 def _side(name: str, collateral: int, *ends: tuple[int, At]) -> str:
