@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, Final
 
 from sqlalchemy import or_
@@ -33,10 +34,11 @@ from btcfi.adapters.store.market.transfer_tables import (
 from btcfi.adapters.store.market.transfers import withdraw_words
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.cancelling import NotCancellableError, cancel_sale
-from btcfi.adapters.store.options.options import event_of, locked_option
+from btcfi.adapters.store.options.options import SATS_PER_BTC, event_of, locked_option
 from btcfi.adapters.store.options.purposes import OUTSIDE
 from btcfi.adapters.store.options.reopened import store_reopened
 from btcfi.adapters.store.options.tables import SETTLED_OPTIONS, OptionRow, OptionState
+from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.spine.edges import Work, cross
 from btcfi.bitcoin.transaction import OutPoint, Transaction, parse_transaction
 from btcfi.contracts.messages import Role
@@ -49,6 +51,7 @@ from btcfi.market import transfer_letters as messages
 from btcfi.market.transfer import TransferPart, check_part, decode_part
 from btcfi.market.transferring import OWED, Failure, Round, Said, Transfer
 from btcfi.oracle.announcement import DigitPoints, OracleEvent
+from btcfi.oracle.quote import Feed
 from btcfi.units import Hash32, Sats, UnixSeconds, display_txid, hash32
 
 TRANSFER: Final = "transfer"
@@ -305,7 +308,9 @@ def sign(
         transaction=made, purpose=TRANSFER, subject=row.new_option_id, spends=transfer.held.funding, fee=splice.fee
     )
     put_transaction(session, signed, now=now)
-    changes = {"txid": display_txid(made.txid), "fee_sats": splice.fee}
+    changes = {
+        "txid": display_txid(made.txid), "fee_sats": splice.fee, "price_cents": _in_dollars(session, row),
+    }  # fmt: skip
     return cross(session, row, TransferState.SIGNED, now=now, changes=changes, work=[Work(flow="send")])
 
 
@@ -326,9 +331,17 @@ def adopt_mined(
     found.purpose, found.subject, found.fee_sats = TRANSFER, option.id, transfer.reopened.splice.fee
     session.get_one(OptionRow, row.option_id).last_error = None
     session.flush()
-    changes = {"fault": None, "problem": None}
+    changes = {"fault": None, "problem": None, "price_cents": _in_dollars(session, row)}
     cross(session, row, TransferState.SIGNED, now=now, changes=changes, detail="a block holds it")
     return found
+
+
+def _in_dollars(session: Session, row: TransferRow) -> int | None:
+    """Return a transfer's price in cents, rounded half-even, at the newest agreed price; None where there is none."""
+    last = rounds.latest_priced(session, Feed(session.get_one(OptionRow, row.option_id).feed))
+    if last is None or last.price_cents is None:
+        return None
+    return round(Fraction(row.price_sats * last.price_cents, SATS_PER_BTC))
 
 
 def _has_presigned(said: Mapping[tuple[Round, Owner], Said]) -> bool:
