@@ -242,3 +242,17 @@ def test_a_newcomer_sells_on_what_it_has_and_the_chain_of_rows_says_who_paid_wha
     assert stage.states(name) == ("done", "ABANDONED", "ACTIVE")
     MOVED.update(last=stage.transfer(name).new_option_id)
     assert audited(stage, *(MOVED[one] for one in ("old", "new", "last"))) == []
+
+
+def test_what_was_moved_twice_is_settled_once_for_who_holds_it_last(stage):
+    before = stage.accounts["bob"].free()
+    stage.price(6_000_000)
+    stage.settle()
+    stage.mine(6)
+    stage.trade(2)
+    assert stage.state(MOVED["last"]) == "EXERCISED"
+    assert [stage.state(MOVED[one]) for one in ("old", "new")] == ["ABANDONED"] * 2
+    assert audited(stage, *(MOVED[one] for one in ("old", "new", "last")), complete=True) == []
+    event = stage.contract(MOVED["last"]).event_id
+    assert all(any(one.startswith(event[:32]) for one in stage.accounts[who].received()) for who in ("ada", "bob"))
+    assert stage.accounts["bob"].free() > before
