@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import func, or_
+from sqlalchemy import delete, exists, func, or_
 from sqlmodel import Session, col, select
 
 from btcfi.adapters.store.chain.tables import UNMINED, TransactionRow, TransactionState
@@ -413,6 +413,20 @@ def fail_of(session: Session, account: str, problem: str, *, now: UnixSeconds) -
         owner = owner_in(session.get_one(TransferRow, name), account)
         fail(session, name, Failure(blamed=owner, problem=problem), now=now)
     withdraw_words(session, account, now=now)
+
+
+def forget_words(session: Session, *, before: UnixSeconds) -> int:
+    """Forget what was said in transfers that ended before a second, and return of how many words.
+
+    The three texts stay, and the new contract keeps its own signatures.
+    """
+    ended = select(TransferRow.id).where(
+        col(TransferRow.state).in_((TransferState.DONE, TransferState.OVER)), col(TransferRow.updated_at_unix) < before,
+        exists().where(col(TransferWordRow.transfer_id) == col(TransferRow.id)),
+    )  # fmt: skip
+    ids = list(session.exec(ended.order_by(col(TransferRow.updated_at_unix)).limit(AT_ONCE)).all())
+    gone = delete(TransferWordRow).where(col(TransferWordRow.transfer_id).in_(ids))
+    return int(session.execute(gone.execution_options(synchronize_session=False)).rowcount)  # type: ignore[attr-defined]
 
 
 def _give_up(session: Session, row: TransferRow, now: UnixSeconds) -> None:
