@@ -17,7 +17,7 @@ from sqlmodel import Session, col, select
 
 from btcfi.adapters.store.chain.tables import UNMINED, TransactionRow, TransactionState
 from btcfi.adapters.store.chain.transactions import Signed, put_transaction
-from btcfi.adapters.store.market import letters
+from btcfi.adapters.store.market import letters, transfers
 from btcfi.adapters.store.market.carrying import sent_at
 from btcfi.adapters.store.market.offers import lose_rank
 from btcfi.adapters.store.market.tables import DESK, LetterRow
@@ -30,7 +30,7 @@ from btcfi.adapters.store.market.transfer_tables import (
     TransferState,
     TransferWordRow,
 )
-from btcfi.adapters.store.market.transfers import withdraw_words
+from btcfi.adapters.store.market.transfers import Moment, withdraw_words
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.cancelling import NotCancellableError, cancel_sale
 from btcfi.adapters.store.options.options import event_of, locked_option
@@ -169,6 +169,11 @@ def has_answered(session: Session, loaded: Loaded, owner: Owner, said: Round) ->
         col(LetterRow.handled_at_unix).is_(None), col(LetterRow.name).in_(names),
     )  # fmt: skip
     return session.exec(query.limit(1)).first() is not None
+
+
+def over_by(session: Session, row: TransferRow, at: Moment) -> str:
+    """Return why it is too late for a transfer, by the chain and the market as we see them; empty while it is not."""
+    return transfers.over_by(session, session.get_one(OptionRow, row.option_id), at) or ""
 
 
 def was_asked(session: Session, account: str, name: str) -> bool:
