@@ -159,7 +159,8 @@ def _said(signed: SignedWord) -> TransferConsent | TransferOffer | TransferTake:
     return signed.offer if isinstance(signed, SignedTransferOffer) else signed.take
 
 
-def _encode(signed: SignedWord) -> dict[str, Any]:
+def encode_signed(signed: SignedWord) -> dict[str, Any]:
+    """Return a word as JSON with its signature: as its file has it, and as a desk takes it."""
     if isinstance(signed, SignedTransferConsent):
         body = encode_consent(signed.consent)
     elif isinstance(signed, SignedTransferOffer):
@@ -213,7 +214,7 @@ class TransferBook:
         make_private(self._folder, named=True)
         make_private(self._words)
         row = {
-            "kind": word.kind, "body": _encode(word.signed), "withdrawn": word.withdrawn, "bare": word.bare,
+            "kind": word.kind, "body": encode_signed(word.signed), "withdrawn": word.withdrawn, "bare": word.bare,
         }  # fmt: skip
         write_private(self._words / f"{word.id.hex()}.json", json.dumps(row).encode())
         return word
