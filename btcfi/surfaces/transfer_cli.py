@@ -15,14 +15,14 @@ import typer
 
 from btcfi.adapters.chain.pool import asking_rate
 from btcfi.adapters.party.owner import Owner as PartyOwner
-from btcfi.adapters.party.transfer_book import KeptTransfer, KeptWord, TransferBook, encode_signed
+from btcfi.adapters.party.transfer_book import KeptTransfer, KeptWord, TransferBook
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb, choose_rate
 from btcfi.contracts.mandate import Situation
 from btcfi.contracts.messages import Role
 from btcfi.contracts.payouts import decode_terms
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
 from btcfi.market.instrument import instrument_of, parse_instrument
-from btcfi.market.transfer import SignedTransferOffer, decode_signed_offer
+from btcfi.market.transfer import SignedTransferOffer, decode_signed_offer, encode_signed
 from btcfi.records import HASH
 from btcfi.surfaces.party import side as party_side
 from btcfi.surfaces.party.at_desk import (
