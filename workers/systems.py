@@ -225,7 +225,7 @@ MARKET: Final = System(
     flows={"check_accept": "tasks.pipeline:check_accept"},
     said={"contracts.check_accept": ("option_id",)},
     quiet=("market.", "webhooks."),
-    on_chain="btcfi.adapters.store.market.closes:CLOSES_ON_CHAIN",
+    on_chain="btcfi.adapters.store.market.transfer_chain:MARKET_ON_CHAIN",
     presets="market",
 )
 """Accounts, their letters, firm offers and takes: what two strangers agree on before there is an option."""

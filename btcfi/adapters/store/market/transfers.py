@@ -349,11 +349,7 @@ def _own_option(session: Session, contract_id: Hash32, account: AccountRow, *, r
 def _check_transferable(session: Session, option: OptionRow, at: Moment, *, beside: bool = True) -> None:
     """Refuse a contract that is over, or about to be. beside: and of which another end is under way."""
     name = option.id
-    if option.state != OptionState.ACTIVE:
-        raise NotTransferableError(name, f"it is {option.state}, and only what is funded and not over changes hands")
-    if find_settlement(session, name) is not None:
-        raise NotTransferableError(name, "it is being settled")
-    if (problem := too_late(session, option, at)) is not None:
+    if (problem := over_by(session, option, at)) is not None:
         raise NotTransferableError(name, problem)
     for owner in (option.writer, option.holder):
         if owner is None or account_of(session, owner).carrier != Carrier.LETTERS:
@@ -364,8 +360,12 @@ def _check_transferable(session: Session, option: OptionRow, at: Moment, *, besi
         raise NotTransferableError(name, "its two sides are about to close it")
 
 
-def too_late(session: Session, option: OptionRow, at: Moment) -> str | None:
-    """Return why a settlement could overtake a transfer of an option, None while none can."""
+def over_by(session: Session, option: OptionRow, at: Moment) -> str | None:
+    """Return why an option is not transferred any more, by the chain and the market as we see them; None: it is."""
+    if option.state != OptionState.ACTIVE:
+        return f"it is {option.state}, and only what is funded and not over changes hands"
+    if find_settlement(session, option.id) is not None:
+        return "it is being settled"
     if at.market >= option.expiry_unix:
         return "its expiry has passed"
     if option.expiry_height is None:

@@ -1,0 +1,244 @@
+"""Three accounts transfer a position over letters: whoever lies loses by it, and nobody else loses anything."""
+
+import json
+import time
+
+import pytest
+
+from btcfi.adapters.party.transfer_book import TransferState as Kept
+from btcfi.adapters.store.market import accounts, transfers
+from btcfi.adapters.store.market.transfer_rounds import words
+from btcfi.adapters.store.market.transfer_tables import TransferRow
+from btcfi.bitcoin.fees import SatsPerKvb
+from btcfi.contracts.splice import Owner
+from btcfi.market.transfer import decode_part
+from btcfi.market.transferring import Round
+from btcfi.units import Sats, UnixSeconds
+from tasks import chain, market
+from tasks.transfers import moment
+from tests.support.chain import embedded_node
+from tests.support.market_stage import MarketStage
+from workers.audit import ChainView, audit
+
+pytestmark = pytest.mark.integration
+
+PRICE, RATE = Sats(700_000), SatsPerKvb(2_000)
+NAMES = ("ada", "bob", "cyd")
+"""The seller, the holder and the newcomer of each test's transfer."""
+MANY = 4
+
+
+class TransferStage(MarketStage):
+    """A stage whose three accounts say what a transfer needs."""
+
+    def __init__(self, *given):
+        super().__init__(*given, names=NAMES, coins=60)
+        self.numbers = iter(range(1_000, 9_000))
+
+    def member(self, name):
+        return self.accounts[name].postman._member
+
+    def said(self, name, post, word):
+        with self.here.work() as session:
+            row = accounts.account(session, self.accounts[name].id)
+            return post(session, row, word.signed, at=moment(self.here, "regtest")).id
+
+    def consent(self, option, seconds=300, by="ada"):
+        one = self.accounts[by]
+        word = one.desk.transfers.consent(
+            one.desk.orders()[option], valid_until=UnixSeconds(int(time.time()) + seconds), number=next(self.numbers),
+            member=self.member(by),
+        )  # fmt: skip
+        return self.said(by, transfers.post_consent, word)
+
+    def offered_position(self, option, price=PRICE, seconds=300, by="bob", **said):
+        one = self.accounts[by]
+        word = one.desk.transfers.offer(
+            one.desk.orders()[option], price=price, rate=RATE, valid_until=UnixSeconds(int(time.time()) + seconds),
+            number=next(self.numbers), member=self.member(by), **said,
+        )  # fmt: skip
+        self.said(by, transfers.post_offer, word)
+        return word.signed
+
+    def takes_position(self, offer, seconds=120, by="cyd"):
+        word = self.accounts[by].desk.transfers.take(
+            offer, valid_until=UnixSeconds(int(time.time()) + seconds), number=next(self.numbers),
+            member=self.member(by),
+        )  # fmt: skip
+        return self.said(by, transfers.take_position, word)
+
+    def begin(self, option, **said):
+        """Have the three say their words; return the transfer's id."""
+        self.consent(option)
+        return self.takes_position(self.offered_position(option, **said))
+
+    def begun_again(self, name):
+        """Take with the same word."""
+        with self.here.work() as session:
+            part = decode_part(json.loads(session.get_one(TransferRow, name).part))
+            row = accounts.account(session, part.take.take.newcomer.hex())
+            return transfers.take_position(session, row, part.take, at=moment(self.here, "regtest"))
+
+    def transfer(self, name):
+        return self.row(TransferRow, id=name)
+
+    def states(self, name):
+        """Of a transfer, its old option and its new one."""
+        row = self.transfer(name)
+        return row.state, self.state(row.option_id), self.state(row.new_option_id)
+
+    def kept(self, account, name):
+        return self.accounts[account].desk.transfers.book.find(bytes.fromhex(name))
+
+    def carry_on(self, rounds=8):
+        for _ in range(rounds):
+            self.trade(1)
+            chain.settle()
+            market.tick()
+
+    def until(self, name, said):
+        """Carry until a round's words are owed."""
+        for _ in range(40):
+            if self.transfer(name).said == said:
+                return
+            self.trade(1)
+        raise AssertionError(self.transfer(name))
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("transfers")
+    with embedded_node(folder / "chain") as (node, _), TransferStage(
+        folder / "data", node, folder / "chain" / ".cookie"
+    ) as made:  # fmt: skip
+        yield made
+
+
+@pytest.fixture(scope="module")
+def options(stage):
+    """Options that ada wrote and bob bought, their fundings final."""
+    names = [stage.accounts["bob"].take(stage.accounts["ada"].offer()) for _ in range(MANY)]
+    stage.trade(8)
+    stage.mine(6)
+    assert {stage.state(name) for name in names} == {"ACTIVE"}
+    return names
+
+
+@pytest.fixture
+def option(options):
+    return options.pop()
+
+
+SELLER, HOLDER, NEWCOMER = Owner
+ACCOUNTS = dict(zip(Owner, NAMES, strict=True))
+MOVED = {}
+"""What the first test has moved, for those behind it."""
+
+
+def audited(stage, *options, complete=False):
+    view = ChainView()
+    view.follow(stage.node)
+    found = audit(stage.here.store, view, options, complete=complete)
+    return [str(one) for one in found if not one.subject.startswith("round")]
+
+
+def lie_word(path):
+    """Say something that is no word of this round."""
+    said = json.loads(path.read_text())
+    for key, value in said.items():
+        if key in {"partial", "nonce"} and value:
+            said[key] = "02" + "11" * (len(value) // 2 - 1)
+        elif key == "cet_adaptor_signatures":
+            said[key] = value[:40] + ("A" if value[40] != "A" else "B") + value[41:]
+        elif key == "witnesses":
+            said[key] = {one: ["00" * 64] for one in value}
+        elif key in {"party", "leaving"}:
+            said[key] = value | {"coins": [coin | {"value_sats": 1} for coin in value["coins"]]}
+            said[key] |= {"script": "00" * 22} if key == "leaving" else {"key": "02" + "00" * 32}
+    path.write_text(json.dumps(said))
+
+
+def words_to(stage, name):
+    """Return everything that an account was asked."""
+    return "".join(path.read_text() for path in stage.accounts[name].inbox.rglob("*.transfer-ask-*.json"))
+
+
+def secrets_of(stage, name):
+    """Return what each owner has said for the service alone: parts of the key path, and witnesses of coins."""
+    with stage.here.store.reading() as session:
+        said = words(session, name)
+    parts = {owner: said[turn, owner].hex() for turn, owner in ((Round.SELLER, SELLER), (Round.HOLDER, HOLDER))}
+    spends = {
+        owner: item.hex() for owner in Owner for items in said[Round.READY, owner].witnesses.values() for item in items
+    }
+    return parts, spends
+
+
+def test_a_position_goes_to_a_newcomer_for_its_price_and_both_rows_say_so(stage, option):
+    name = stage.begin(option)
+    assert stage.begun_again(name).id == name  # the same take again is the transfer that it made
+    stage.carry_on(6)
+    moved = stage.transfer(name)
+    assert (moved.state, moved.said, moved.problem) == ("signed", "all", None)
+    assert (stage.state(option), stage.state(moved.new_option_id)) == ("ACTIVE", "CREATED")
+    parts, spends = secrets_of(stage, name)
+    for owner, reader in ACCOUNTS.items():  # nobody has another's part of the key path, or witness, from us
+        seen = words_to(stage, reader)
+        assert not any(one in seen for who, one in (*parts.items(), *spends.items()) if who is not owner)
+    stage.mine(1)
+    stage.carry_on(1)
+    assert audited(stage, option, moved.new_option_id) == []
+    assert [stage.kept(one, name).state for one in NAMES] == [Kept.DONE] * 3
+    stage.mine(6)
+    assert stage.states(name) == ("done", "ABANDONED", "ACTIVE")
+    assert audited(stage, option, moved.new_option_id) == []
+    made = stage.node.transaction(bytes.fromhex(moved.txid)[::-1]).transaction
+    net = {
+        one: sum(out.value for out in made.outputs if out.script == stage.accounts[one].desk.wallet.script)
+        - sum(coin.value for coin in stage.kept(one, name).coins)
+        for one in NAMES
+    }  # fmt: skip
+    assert net["ada"] == 0
+    assert 0 < PRICE - net["bob"] < moved.fee_sats  # the fee of the coin that it brings, and nothing else
+    assert net["bob"] + net["cyd"] == -moved.fee_sats
+    assert (made.outputs[0].value, moved.price_cents) == (stage.option(option).collateral_sats, 35_000)
+    new = stage.option(moved.new_option_id)
+    assert (new.writer, new.holder, new.premium_sats) == (
+        stage.accounts["ada"].id, stage.accounts["cyd"].id, stage.option(option).premium_sats,
+    )  # fmt: skip
+    MOVED.update(old=option, new=new.id, name=name)
+
+
+def test_an_audit_names_a_transfer_whose_row_is_another_than_the_three_texts_and_the_chain_say(stage):
+    for changed, back in (("fee_sats", 1), ("price_sats", 1), ("seller", None)):
+        with stage.here.store.transaction() as session:
+            row = session.get_one(TransferRow, MOVED["name"])
+            was = getattr(row, changed)
+            setattr(row, changed, was + back if back else stage.accounts["bob"].id)
+        assert audited(stage, MOVED["old"], MOVED["new"]) != []
+        with stage.here.store.transaction() as session:
+            setattr(session.get_one(TransferRow, MOVED["name"]), changed, was)
+    assert audited(stage, MOVED["old"], MOVED["new"]) == []
+
+
+def test_a_reorganisation_takes_the_change_of_owner_back_and_the_next_blocks_bring_it_again(stage):
+    height = stage.node.block_count()
+    stage.node.invalidate(stage.node.block_hash(height - 6))
+    stage.node.generate_block(stage.accounts["ada"].desk.address(), [])
+    chain.watch()
+    assert stage.states(MOVED["name"])[0] == "signed"
+    assert stage.states(MOVED["name"])[1:] == ("ACTIVE", "CREATED")
+    assert audited(stage, MOVED["old"], MOVED["new"]) == []
+    stage.mine(8)
+    assert stage.states(MOVED["name"]) == ("done", "ABANDONED", "ACTIVE")
+    assert audited(stage, MOVED["old"], MOVED["new"]) == []
+
+
+def test_a_newcomer_sells_on_what_it_has_and_the_chain_of_rows_says_who_paid_what(stage):
+    stage.consent(MOVED["new"])
+    name = stage.takes_position(stage.offered_position(MOVED["new"], price=Sats(800_000), by="cyd"), by="bob")
+    stage.carry_on(6)
+    stage.mine(7)
+    assert stage.states(name) == ("done", "ABANDONED", "ACTIVE")
+    MOVED.update(last=stage.transfer(name).new_option_id)
+    assert audited(stage, *(MOVED[one] for one in ("old", "new", "last"))) == []
