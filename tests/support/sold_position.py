@@ -6,6 +6,12 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
+from btcfi.adapters.store.market import accounts, transfers
+from btcfi.adapters.store.market.transfer_tables import TransferRow
+from btcfi.adapters.store.market.transfers import Moment
+from btcfi.adapters.store.options.reopened import KEPT
+from btcfi.adapters.store.options.tables import OptionRow
+from btcfi.adapters.store.spine.database import Store
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.contracts.payouts import decode_terms
 from btcfi.market.instrument import instrument_of
@@ -71,3 +77,39 @@ def selling(held: HeldContract, *, now: int) -> SoldPosition:
 def said(word: Any) -> dict[str, Any]:
     """Return a word as it is posted."""
     return encode_signed(word)
+
+
+def moment(now: int) -> Moment:
+    return Moment(now=UnixSeconds(now), market=UnixSeconds(now), last_blocks=0)
+
+
+def keep(store: Store, one: Trader, word: Any, *, now: int) -> Any:
+    """Have the service keep a word of an account, as its door does; return the row."""
+    put = {
+        SignedTransferConsent: transfers.post_consent, SignedTransferOffer: transfers.post_offer,
+        SignedTransferTake: transfers.take_position,
+    }[type(word)]  # fmt: skip
+    with store.transaction() as session:
+        return put(session, accounts.account(session, one.identity.hex()), word, at=moment(now))
+
+
+def move_on(store: Store, take: SignedTransferTake, *, now: int, final: bool) -> str:
+    """Have a transfer signed by all and sent, or final, as far as pages read it; return its transaction's id."""
+    txid = "5e" * 32
+    with store.transaction() as session:
+        row = session.get_one(TransferRow, take.take.id.hex())
+        old = session.get_one(OptionRow, row.option_id)
+        row.state, row.said, row.txid, row.fee_sats = "done" if final else "signed", "all", txid, 600
+        if session.get(OptionRow, row.new_option_id) is None:
+            kept = old.model_dump(include=set(KEPT))
+            session.add(
+                OptionRow(
+                    id=row.new_option_id, **kept, holder=row.newcomer, created_at_unix=now, updated_at_unix=now,
+                    address=old.address, contract=old.contract, funding_txid=txid, expiry_height=old.expiry_height,
+                )
+            )  # fmt: skip
+            session.flush()
+        old.state, session.get_one(OptionRow, row.new_option_id).state = (
+            ("ABANDONED", "ACTIVE") if final else ("ACTIVE", "CREATED")
+        )
+    return txid
