@@ -31,7 +31,7 @@ from btcfi.errors import BtcfiError, RetryableError
 from btcfi.market import transfer_letters as messages
 from btcfi.market.letter import SignedLetter
 from btcfi.market.transfer_letters import Ask
-from btcfi.market.transferring import Failure, OutOfTurnError, Round, Transfer, refused, silent, undone
+from btcfi.market.transferring import Failure, Round, Transfer, refused, silent, undone
 from btcfi.units import Hash32, UnixSeconds, hash32
 from settings.market_preset import load_market_preset
 from tasks.carriers import Carriers
@@ -48,6 +48,9 @@ REGTEST: Final = "regtest"
 
 TOLD_SECONDS: Final = 3_600
 """After a transfer came to nothing in which the three are told, should we have died before."""
+
+FINISH_SECONDS: Final = 60
+"""After a deal's end in which what all have signed is sent: then its owners take their coins home."""
 
 MOST_KNOWN: Final = 32
 """New contracts that a process keeps as it has computed them."""
@@ -109,13 +112,15 @@ def take_word(here: Context, carriers: Carriers, word: Word) -> str:
         if row.state != TransferState.TAKEN:
             return ""
         loaded = store.load(session, row)
+    said = (messages.ASKS if word.refused else SAYS).get(word.kind)
+    owed = loaded.transfer.owed()
+    if said is None or owed is None or owed[0] is not said or owner not in owed[1]:
+        return ""  # nobody waits for it: the first word counts, and none comes too early
     transfer = _agreed(here, loaded)
-    if transfer is None:
-        return ""
-    if word.refused and word.kind in messages.ASKS:
-        _refused(here, loaded, transfer, owner, messages.ASKS[word.kind], word)
-    elif not word.refused and word.kind in SAYS:
-        _said(here, loaded, transfer, owner, SAYS[word.kind], word)
+    if transfer is not None and word.refused:
+        _refused(here, loaded, transfer, owner, said, word)
+    elif transfer is not None:
+        _said(here, loaded, transfer, owner, said, word)
     with _apart(row):
         _go_on(here, carriers, row.id)
     return ""
@@ -124,13 +129,8 @@ def take_word(here: Context, carriers: Carriers, word: Word) -> str:
 def _said(  # noqa: PLR0917 - one word, and what it is of
     here: Context, loaded: Loaded, transfer: Transfer, owner: Owner, said: Round, word: Word
 ) -> None:
-    owed = transfer.owed()
-    if owed is None or owed[0] is not said or owner not in owed[1]:
-        return  # nobody has asked for it, or the first one counts
     try:
         heard = _hear(loaded, transfer, owner, said, word)
-    except OutOfTurnError:
-        return
     except BtcfiError as e:
         log.warning("a word of a transfer is none", transfer=loaded.row.id, owner=owner.value, reason=str(e))
         _end(here, loaded.row, Failure(blamed=owner, problem=f"the {owner.value}'s {said.value}: {e}"))
@@ -150,9 +150,6 @@ def _refused(  # noqa: PLR0917 - one refusal, and what it is of
     here: Context, loaded: Loaded, transfer: Transfer, owner: Owner, said: Round, word: Word
 ) -> None:
     """End a transfer that one of the three goes on with no more: by whose fault, what we have ourselves says."""
-    owed = transfer.owed()
-    if owed is None or owed[0] is not said or owner not in owed[1]:
-        return
     client = node(os.getpid())
     seen = {}
     if transfer.reopened is not None:
@@ -200,7 +197,7 @@ def _go_on(here: Context, carriers: Carriers, transfer_id: str) -> None:
             store.note_agreed(session, row.id, transfer.reopened, now=here.now())
     owed = transfer.owed()
     if owed is None:
-        _finish(here, transfer)
+        _finish(here, row, transfer)
         return
     said, owners = owed
     name = messages.letter_name(row.option_id, loaded.take_id, messages.ask_of(said))
@@ -226,11 +223,17 @@ def _ask(loaded: Loaded, transfer: Transfer, owner: Owner, said: Round) -> Ask:
     )  # fmt: skip
 
 
-def _finish(here: Context, transfer: Transfer) -> None:
-    """Put the parts together, store the transaction with the newcomer's option, and have it sent."""
-    made = transfer.finish()
+def _finish(here: Context, row: TransferRow, transfer: Transfer) -> None:
+    """Put the parts together, store the transaction with the newcomer's option, and have it sent.
+
+    At once or never: what was signed long ago, or could be overtaken by now, would be a choice of ours.
+    """
+    made, at = transfer.finish(), moment(here, node(os.getpid()).chain_info().chain)
     with here.store.reading() as session:
-        market = here.market_now(session)
+        market, over = here.market_now(session), _too_late(session, row, at)
+    if over or at.now >= row.until_unix + FINISH_SECONDS:
+        _end(here, row, Failure(blamed=None, problem=over or "we have not sent it in its time"))
+        return
     with here.work() as session:
         store.sign(session, transfer, made, now=here.now(), market=market, network=here.deployment.network)
 

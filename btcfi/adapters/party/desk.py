@@ -278,6 +278,7 @@ class PartyDesk:
         # read once: only this desk writes the folder
         if self._known_orders is None:
             self._known_orders = {one.order: one.offer.id.hex() for one in self._store.contracts() if one.order}
+        self._known_orders.update(self.transfers.made)
         return self._known_orders
 
     def accepted(self, offer: Offer) -> Accept | None:

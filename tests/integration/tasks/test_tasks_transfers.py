@@ -4,15 +4,18 @@ import json
 import time
 
 import pytest
+from sqlmodel import select
 
 from btcfi.adapters.party.transfer_book import TransferState as Kept
 from btcfi.adapters.store.market import accounts, transfers
 from btcfi.adapters.store.market.transfer_rounds import words
-from btcfi.adapters.store.market.transfer_tables import TransferRow
+from btcfi.adapters.store.market.transfer_tables import TransferConsentRow, TransferOfferRow, TransferRow
+from btcfi.adapters.store.market.transfers import NotTransferableError
+from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.contracts.splice import Owner
 from btcfi.market.transfer import decode_part
-from btcfi.market.transferring import Round
+from btcfi.market.transferring import OWED, Round
 from btcfi.units import Sats, UnixSeconds
 from tasks import chain, market
 from tasks.transfers import moment
@@ -25,7 +28,7 @@ pytestmark = pytest.mark.integration
 PRICE, RATE = Sats(700_000), SatsPerKvb(2_000)
 NAMES = ("ada", "bob", "cyd")
 """The seller, the holder and the newcomer of each test's transfer."""
-MANY = 4
+MANY = 5
 
 
 class TransferStage(MarketStage):
@@ -87,6 +90,10 @@ class TransferStage(MarketStage):
         row = self.transfer(name)
         return row.state, self.state(row.option_id), self.state(row.new_option_id)
 
+    def transfer_count(self, option):
+        with self.here.store.reading() as session:
+            return len(session.exec(select(TransferRow).where(TransferRow.option_id == option)).all())
+
     def kept(self, account, name):
         return self.accounts[account].desk.transfers.book.find(bytes.fromhex(name))
 
@@ -127,6 +134,12 @@ def options(stage):
 @pytest.fixture
 def option(options):
     return options.pop()
+
+
+@pytest.fixture
+def shared(options):
+    """One of which no side ever gives a part of the key path."""
+    return options[0]
 
 
 SELLER, HOLDER, NEWCOMER = Owner
@@ -201,7 +214,7 @@ def test_a_position_goes_to_a_newcomer_for_its_price_and_both_rows_say_so(stage,
     assert net["ada"] == 0
     assert 0 < PRICE - net["bob"] < moved.fee_sats  # the fee of the coin that it brings, and nothing else
     assert net["bob"] + net["cyd"] == -moved.fee_sats
-    assert (made.outputs[0].value, moved.price_cents) == (stage.option(option).collateral_sats, 35_000)
+    assert made.outputs[0].value == stage.option(option).collateral_sats
     new = stage.option(moved.new_option_id)
     assert (new.writer, new.holder, new.premium_sats) == (
         stage.accounts["ada"].id, stage.accounts["cyd"].id, stage.option(option).premium_sats,
@@ -242,3 +255,75 @@ def test_a_newcomer_sells_on_what_it_has_and_the_chain_of_rows_says_who_paid_wha
     assert stage.states(name) == ("done", "ABANDONED", "ACTIVE")
     MOVED.update(last=stage.transfer(name).new_option_id)
     assert audited(stage, *(MOVED[one] for one in ("old", "new", "last"))) == []
+
+
+def over(stage, name):
+    """Carry until a transfer is over, and its three know; return its row."""
+    for _ in range(30):
+        stage.carry_on(1)
+        if stage.transfer(name).state == "over":
+            break
+    stage.carry_on(1)
+    return stage.transfer(name)
+
+
+def words_of(stage, row):
+    """States of a transfer's offer and consent."""
+    return stage.row(TransferOfferRow, id=row.offer_id).state, stage.row(TransferConsentRow, id=row.consent_id).state
+
+
+LIES = [(said, owner) for said in (Round.HALF, Round.PRESIGNED, Round.READY) for owner in (SELLER, HOLDER, NEWCOMER)
+        if owner in OWED[said]]  # fmt: skip
+AFTER = {SELLER: ("open", "broken"), HOLDER: ("broken", "open"), NEWCOMER: ("open", "open")}
+"""States of offer and consent after a transfer that came to nothing by one of the three."""
+
+
+@pytest.mark.parametrize(("said", "owner"), LIES, ids=[f"{owner.value}-{said.value}" for said, owner in LIES])
+def test_a_lie_ends_a_transfer_by_its_owner_s_fault_and_nobody_loses_anything(stage, shared, said, owner):
+    name = stage.begin(shared)
+    stage.accounts[ACCOUNTS[owner]].lies = {f"transfer-{said.value}": lie_word}
+    row = over(stage, name)
+    stage.accounts[ACCOUNTS[owner]].lies = {}
+    assert (row.fault, words_of(stage, row), stage.state(shared)) == (owner.value, AFTER[owner], "ACTIVE")
+    assert [stage.kept(one, name).state for one in NAMES] == [Kept.OVER] * 3
+    with stage.here.store.reading() as session:
+        assert session.get(OptionRow, row.new_option_id) is None
+    if owner is not HOLDER:  # where it was: it can be taken, or taken back
+        with stage.here.store.transaction() as session:
+            transfers.withdraw_offer(session, row.holder, row.offer_id, now=stage.here.now())
+
+
+def test_who_lets_transfers_come_to_nothing_takes_that_position_no_more_today(stage, shared):
+    with pytest.raises(NotTransferableError):
+        stage.begin(shared)
+    assert stage.transfer_count(shared) == len(LIES)
+
+
+@pytest.mark.parametrize("owner", [SELLER, HOLDER], ids=lambda one: one.value)
+def test_a_lie_about_the_key_path_is_its_side_s_fault_and_six_blocks_later_both_may_close(stage, option, owner):
+    name = stage.begin(option)
+    stage.accounts[ACCOUNTS[owner]].lies = {f"transfer-{owner.value}": lie_word}
+    row = over(stage, name)
+    stage.accounts[ACCOUNTS[owner]].lies = {}
+    assert (row.fault, words_of(stage, row), stage.state(option)) == (owner.value, AFTER[owner], "ACTIVE")
+    stage.mine(7)  # the holder's own coin went home, and lies so deep
+    stage.carry_on(1)
+    for one in ("ada", "bob"):
+        desk = stage.accounts[one].desk
+        desk.transfers.let_go_lapsed()
+        desk.closes.check_live(desk._store.load(desk.orders()[option]))
+    assert audited(stage, option) == []
+
+
+def test_what_was_moved_twice_is_settled_once_for_who_holds_it_last(stage):
+    before = stage.accounts["bob"].free()
+    stage.price(6_000_000)
+    stage.settle()
+    stage.mine(6)
+    stage.trade(2)
+    assert stage.state(MOVED["last"]) == "EXERCISED"
+    assert [stage.state(MOVED[one]) for one in ("old", "new")] == ["ABANDONED"] * 2
+    assert audited(stage, *(MOVED[one] for one in ("old", "new", "last")), complete=True) == []
+    event = stage.contract(MOVED["last"]).event_id
+    assert all(any(one.startswith(event[:32]) for one in stage.accounts[who].received()) for who in ("ada", "bob"))
+    assert stage.accounts["bob"].free() > before

@@ -10,10 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any, Final
 
-from sqlalchemy import or_
+from sqlalchemy import func, or_
 from sqlmodel import Session, col, select
 
 from btcfi.adapters.store.chain.tables import UNMINED, TransactionRow, TransactionState
@@ -34,11 +33,10 @@ from btcfi.adapters.store.market.transfer_tables import (
 from btcfi.adapters.store.market.transfers import withdraw_words
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.cancelling import NotCancellableError, cancel_sale
-from btcfi.adapters.store.options.options import SATS_PER_BTC, event_of, locked_option
+from btcfi.adapters.store.options.options import event_of, locked_option
 from btcfi.adapters.store.options.purposes import OUTSIDE
 from btcfi.adapters.store.options.reopened import store_reopened
 from btcfi.adapters.store.options.tables import SETTLED_OPTIONS, OptionRow, OptionState
-from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.spine.edges import Work, cross
 from btcfi.bitcoin.transaction import OutPoint, Transaction, parse_transaction
 from btcfi.contracts.messages import Role
@@ -51,7 +49,6 @@ from btcfi.market import transfer_letters as messages
 from btcfi.market.transfer import TransferPart, check_part, decode_part
 from btcfi.market.transferring import OWED, Failure, Round, Said, Transfer
 from btcfi.oracle.announcement import DigitPoints, OracleEvent
-from btcfi.oracle.quote import Feed
 from btcfi.units import Hash32, Sats, UnixSeconds, display_txid, hash32
 
 TRANSFER: Final = "transfer"
@@ -222,8 +219,10 @@ def unmined(session: Session, *, turn: int) -> list[tuple[TransferRow, Transacti
         .where(TransferRow.state == TransferState.SIGNED.value, col(TransactionRow.state).in_(UNMINED))
         .order_by(col(TransferRow.id))
     )
-    many = len(session.exec(query.with_only_columns(col(TransferRow.id))).all())  # type: ignore[call-overload]
-    rows = session.exec(query.offset(turn * LOOKED_UP % max(many, 1)).limit(LOOKED_UP)).all()
+    of_any = select(func.count()).select_from(TransferRow).where(TransferRow.state == TransferState.SIGNED.value)
+    many = session.exec(of_any).one()
+    first = turn * LOOKED_UP % many if many > LOOKED_UP else 0
+    rows = session.exec(query.offset(first).limit(LOOKED_UP)).all()
     return [(row, parse_transaction(bytes.fromhex(one.raw_hex))) for row, one in rows]
 
 
@@ -308,9 +307,7 @@ def sign(
         transaction=made, purpose=TRANSFER, subject=row.new_option_id, spends=transfer.held.funding, fee=splice.fee
     )
     put_transaction(session, signed, now=now)
-    changes = {
-        "txid": display_txid(made.txid), "fee_sats": splice.fee, "price_cents": _in_dollars(session, row),
-    }  # fmt: skip
+    changes = {"txid": display_txid(made.txid), "fee_sats": splice.fee}
     return cross(session, row, TransferState.SIGNED, now=now, changes=changes, work=[Work(flow="send")])
 
 
@@ -331,17 +328,9 @@ def adopt_mined(
     found.purpose, found.subject, found.fee_sats = TRANSFER, option.id, transfer.reopened.splice.fee
     session.get_one(OptionRow, row.option_id).last_error = None
     session.flush()
-    changes = {"fault": None, "problem": None, "price_cents": _in_dollars(session, row)}
+    changes = {"fault": None, "problem": None}
     cross(session, row, TransferState.SIGNED, now=now, changes=changes, detail="a block holds it")
     return found
-
-
-def _in_dollars(session: Session, row: TransferRow) -> int | None:
-    """Return a transfer's price in cents, rounded half-even, at the newest agreed price; None where there is none."""
-    last = rounds.latest_priced(session, Feed(session.get_one(OptionRow, row.option_id).feed))
-    if last is None or last.price_cents is None:
-        return None
-    return round(Fraction(row.price_sats * last.price_cents, SATS_PER_BTC))
 
 
 def _has_presigned(said: Mapping[tuple[Round, Owner], Said]) -> bool:

@@ -188,8 +188,6 @@ class TransferRow(SQLModel, table=True):
     """Hundredths of a bitcoin."""
     price_sats: int = Field(sa_column=big_integer())
     """What the holder gets, to the satoshi, but for the fee of a coin that it brings."""
-    price_cents: int | None = Field(default=None, sa_column=big_integer(nullable=True))
-    """The same in dollars at the agreed price of the minute in which all had signed; NULL before. Nobody signs it."""
     until_unix: int = Field(sa_column=big_integer())
     """The earliest end of the three texts: from then on nobody signs anything of it."""
     part: str = Field(sa_column=Column(Text, nullable=False))

@@ -36,7 +36,7 @@ from sqlmodel import Session, SQLModel, col, select
 from btcfi import secp256k1
 from btcfi.adapters.store.chain.walk import walked_to
 from btcfi.adapters.store.market.accounts import account as account_of
-from btcfi.adapters.store.market.accounts import registration_of
+from btcfi.adapters.store.market.accounts import held_account, registration_of
 from btcfi.adapters.store.market.errors import OfferGoneError, SuspendedError
 from btcfi.adapters.store.market.tables import AccountRow, AccountState, Carrier, CloseRow, CloseState
 from btcfi.adapters.store.market.transfer_tables import (
@@ -56,7 +56,7 @@ from btcfi.adapters.store.options.tables import OptionRow, OptionState
 from btcfi.adapters.store.spine.edges import Crossing, Work, cross, cross_all, enqueue, record
 from btcfi.adapters.store.spine.paging import Page, aside, either_page, newest_page
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
-from btcfi.market.account import WrongSignatureError
+from btcfi.market.account import SignedRegistration, WrongSignatureError
 from btcfi.market.transfer import (
     SignedTransferConsent,
     SignedTransferOffer,
@@ -212,6 +212,9 @@ def take_position(
     found = session.get(TransferOfferRow, wanted.offer_id.hex())
     if found is None or found.taker not in (None, account.id):
         raise NotFoundError("offer of a position", wanted.offer_id.hex()[:16], "one that stands")
+    sold = session.get_one(OptionRow, found.option_id)
+    for one in sorted({account.id, sold.writer or account.id, sold.holder or account.id}):
+        held_account(session, one)  # whose keys and state are what they are until this transaction ends
     option = locked_option(session, found.option_id)
     row = _locked(session, TransferOfferRow, found.id)
     if (known := session.get(TransferRow, name, populate_existing=True)) is not None:
@@ -230,7 +233,7 @@ def take_position(
     _refuse_again(session, option.id, account.id, at.now)
     part = TransferPart(
         consent=decode_signed_consent(json.loads(consent.body)), offer=signed_offer_of(row), take=signed,
-        seller=_registration(session, consent.seller), holder=_registration(session, row.holder),
+        seller=_registration(session, option, consent.seller), holder=_registration(session, option, row.holder),
         newcomer=registration_of(account),
     )  # fmt: skip
     deal = check_part(part, desk=part.offer.offer.desk)
@@ -403,9 +406,11 @@ def _standing_consent(session: Session, option: OptionRow, now: UnixSeconds) -> 
     return session.exec(query.limit(1)).first()
 
 
-def _registration(session: Session, identity: str) -> Any:  # noqa: ANN401 - SignedRegistration
+def _registration(session: Session, option: OptionRow, identity: str) -> SignedRegistration:
+    """Return who a side of an option is. Raises NotTransferableError, which names it to nobody, for a suspended one."""
     row = account_of(session, identity)
-    _check_open(row)
+    if row.state != AccountState.OPEN:
+        raise NotTransferableError(option.id, "a side of it is suspended")
     return registration_of(row)
 
 

@@ -87,7 +87,6 @@ def upgrade() -> None:
         _string("instrument"),
         _whole("quantity"),
         _whole("price_sats"),
-        _whole("price_cents", nullable=True),
         _whole("until_unix"),
         _text("part"),
         _string("state"),
