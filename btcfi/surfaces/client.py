@@ -544,7 +544,8 @@ class PositionEnd:
     """How an option ends, and what its transaction pays each side."""
 
     how: str
-    """``closed`` at a price that both named, ``exercised`` early, or ``settled`` by the oracles' price."""
+    """``closed`` at a price that both named, ``exercised`` early, ``settled`` by the oracles' price, or
+    ``transferred``: its holder changed."""
     txid: str | None
     paid_sats: int | None
     """The holder's."""
@@ -564,6 +565,8 @@ class Position:
     option: Option
     end: PositionEnd | None = None
     """None: nothing that ends it is signed yet."""
+    transfer_id: str | None = None
+    """The transfer by which its holder came to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

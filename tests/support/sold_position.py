@@ -12,6 +12,7 @@ from btcfi.adapters.store.market.transfers import Moment
 from btcfi.adapters.store.options.reopened import KEPT
 from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.edges import record
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.contracts.payouts import decode_terms
 from btcfi.market.instrument import instrument_of
@@ -112,4 +113,5 @@ def move_on(store: Store, take: SignedTransferTake, *, now: int, final: bool) ->
         old.state, session.get_one(OptionRow, row.new_option_id).state = (
             ("ABANDONED", "ACTIVE") if final else ("ACTIVE", "CREATED")
         )
+        record(session, "transfer", row.id, row.state, now=UnixSeconds(now))
     return txid

@@ -974,14 +974,14 @@ class ClosePage(Answer):
 class PositionEnd(Answer):
     """How an option ends, and what its transaction pays each side."""
 
-    how: Literal["closed", "exercised", "settled"]
-    """Closed at a price that both sides named, exercised early, or settled by the oracles' price."""
+    how: Literal["closed", "exercised", "settled", "transferred"]
+    """Closed at a price that both named, exercised early, settled by the oracles' price, or its holder changed."""
     txid: str | None
     """The transaction; null before there is one, as the next three."""
     paid_sats: int | None
     """What it pays the holder."""
     returned_sats: int | None
-    """What it pays the writer."""
+    """What it pays the writer; null of a transfer, whose collateral goes on."""
     fee_sats: int | None
     """Its fee."""
     final: bool
@@ -997,6 +997,8 @@ class Position(Answer):
     """What the account is to it."""
     take_id: str | None
     """What made it; null of an option that no take made."""
+    transfer_id: str | None
+    """The transfer by which its holder came to it; null of an option that none made."""
     option: Option
     """As it stands."""
     end: PositionEnd | None

@@ -11,7 +11,7 @@ from btcfi.adapters.store.market import views
 from btcfi.adapters.store.market.transfer_tables import TransferRow
 from tests.support.held_contract import hold
 from tests.support.market_world import market
-from tests.support.sold_position import PRICE, said, selling
+from tests.support.sold_position import PRICE, move_on, said, selling
 
 pytestmark = pytest.mark.integration
 
@@ -163,3 +163,26 @@ def test_each_of_the_three_hears_of_what_is_its_own_and_the_newcomer_of_its_new_
     eve = stand.join("eve-1")
     with stand.world.store.reading() as session:
         assert views.edges_of(session, eve.identity.hex(), after=start)[0] == []
+
+
+def test_a_position_that_changed_hands_is_over_for_who_sold_it_and_names_its_transfer_for_who_holds_it(
+    stand, three, sale
+):
+    writer, holder, newcomer = three
+    post(stand, writer, "consents", sale.consent(writer))
+    offer = sale.offer(holder)
+    post(stand, holder, "offers", offer)
+    take = sale.take(newcomer, offer)
+    made = post(stand, newcomer, "takes", take)
+    for final, where in ((False, "/positions"), (True, "/positions?over=true")):
+        txid = move_on(stand.world.store, take, now=stand.world.now, final=final)
+        for one in (writer, holder):
+            ends = {row["option"]["id"]: row["end"] for row in seen(stand, one, where)["items"]}
+            end = ends[sale.held.option_id]
+            assert (end["how"], end["txid"], end["final"]) == ("transferred", txid, final)
+            assert (end["paid_sats"], end["returned_sats"]) == (PRICE, None)
+    for one, role in ((writer, "writer"), (newcomer, "holder")):
+        (row,) = seen(stand, one, "/positions")["items"]
+        assert (row["option"]["id"], row["role"], row["end"]) == (made["new_option_id"], role, None)
+        assert (row["transfer_id"], row["take_id"]) == (made["id"], None)
+    assert seen(stand, holder, "/positions")["items"] == []
