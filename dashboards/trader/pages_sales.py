@@ -43,7 +43,6 @@ class Sale:
     """A position for sale as who looks sees it."""
 
     row: TransferOfferRow
-    expiry: int
     own: bool
     consented_until: int | None
     price_cents: int | None
@@ -132,7 +131,7 @@ def _for_sale(desk: Desk, account: str | None) -> dict[str, Any]:
     spot = None if seen.market is None else seen.market.spot
     sales = [
         Sale(
-            row=one.row, expiry=one.option.expiry_unix, own=one.row.holder == account,
+            row=one.row, own=one.row.holder == account,
             consented_until=one.consented_until, fair_cents=marked.get(one.option.id),
             price_cents=None if spot is None else one.row.price_sats * spot // _SATS_PER_BTC,
         )
