@@ -111,7 +111,6 @@ def exchange() -> None:
     _order(here)
     _take_folders(here, carriers)
     _take_letters(here, carriers)
-    transfers.ask_all(here, carriers)
     _withdraw(here, carriers)
     _deliver(here, carriers)
     _close(here, carriers)
@@ -482,7 +481,11 @@ def _withdraw_one(here: Context, row: ContractRow, carriers: Carriers) -> None:
 
 
 def _deliver(here: Context, carriers: Carriers) -> None:
-    """Put each contract's next message where it belongs, unless it lies there; says what a folder has refused."""
+    """Put each contract's next message where it belongs, unless it lies there; says what a folder has refused.
+
+    And ask whoever owes a word of a transfer.
+    """
+    transfers.ask_all(here, carriers)
     with here.store.reading() as session:
         folders = carrying.in_folders(session, carriers.folder_accounts)
         rows = {row.option_id: row for row in (*folders, *carrying.undelivered(session))}

@@ -13,7 +13,8 @@ from celery import shared_task
 
 from btcfi.adapters.chain.node import ChainInfo
 from btcfi.adapters.store.chain.walk import walked_to
-from btcfi.adapters.store.market import carrying, failing, letters, offers, requests, takes
+from btcfi.adapters.store.market import carrying, failing, letters, offers, requests, takes, transfer_rounds
+from btcfi.adapters.store.market import transfers as words
 from btcfi.adapters.store.market.failing import Unfunded
 from btcfi.adapters.store.spine.database import Session
 from btcfi.bitcoin.transaction import OutPoint
@@ -73,11 +74,12 @@ def tick() -> None:
 
 @shared_task(name="market.prune")
 def prune() -> None:
-    """Forget letters that were read long ago, and offers and requests that lapsed."""
+    """Forget letters that were read long ago, and offers, requests and words of transfers that lapsed."""
     here = context()
     with here.store.transaction() as session:
         letters.prune(session, before=UnixSeconds(here.now() - KEEP_LETTERS_SECONDS))
-    for forget in (requests.prune_requests, offers.prune_offers):
+        transfer_rounds.forget_words(session, before=UnixSeconds(here.now() - KEEP_LETTERS_SECONDS))
+    for forget in (requests.prune_requests, offers.prune_offers, words.prune_words):
         _forget(here, forget)
 
 

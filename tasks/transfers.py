@@ -22,7 +22,6 @@ from btcfi.adapters.store.market import transfers
 from btcfi.adapters.store.market.transfer_chain import TRANSFERS_ON_CHAIN
 from btcfi.adapters.store.market.transfer_rounds import Loaded, account_in
 from btcfi.adapters.store.market.transfer_tables import TransferRow, TransferState
-from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.bitcoin.transaction import Transaction
 from btcfi.contracts.reopen import Reopened
 from btcfi.contracts.splice import Owner
@@ -158,16 +157,10 @@ def _refused(  # noqa: PLR0917 - one refusal, and what it is of
         seen = {point: one for point, one in zip(points, found, strict=True) if one is not None}
     at = moment(here, client.chain_info().chain)
     with here.store.reading() as session:
-        over = _too_late(session, loaded.row, at)
+        over = store.over_by(session, loaded.row, at)
         asked = store.asked_at(session, loaded, said).get(owner, at.now)
     reason = str(word.said.letter.body.get("reason", "it gives no reason"))
     _end(here, loaded.row, refused(transfer, owner, reason, asked=asked, seen=seen, over=over))
-
-
-def _too_late(session: Any, row: TransferRow, at: transfers.Moment) -> str:  # noqa: ANN401 - a session
-    """Return why it is too late for a transfer, by the chain and the market as we see them; "" while it is not."""
-    option = session.get_one(OptionRow, row.option_id)
-    return transfers.over_by(session, option, at) or ""
 
 
 # ---- what is owed
@@ -230,7 +223,7 @@ def _finish(here: Context, row: TransferRow, transfer: Transfer) -> None:
     """
     made, at = transfer.finish(), moment(here, node(os.getpid()).chain_info().chain)
     with here.store.reading() as session:
-        market, over = here.market_now(session), _too_late(session, row, at)
+        market, over = here.market_now(session), store.over_by(session, row, at)
     if over or at.now >= row.until_unix + FINISH_SECONDS:
         _end(here, row, Failure(blamed=None, problem=over or "we have not sent it in its time"))
         return
@@ -301,7 +294,7 @@ def _late(here: Context, row: TransferRow) -> None:
     with here.store.reading() as session:
         loaded = store.load(session, row)
         owed = loaded.transfer.owed()
-        over = _too_late(session, row, at)
+        over = store.over_by(session, row, at)
         asked = {} if owed is None else store.asked_at(session, loaded, owed[0])
         if owed is not None:
             asked = {one: when for one, when in asked.items() if not store.has_answered(session, loaded, one, owed[0])}

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import func, or_
+from sqlalchemy import delete, exists, func, or_
 from sqlmodel import Session, col, select
 
 from btcfi.adapters.store.chain.tables import UNMINED, TransactionRow, TransactionState
 from btcfi.adapters.store.chain.transactions import Signed, put_transaction
-from btcfi.adapters.store.market import letters
+from btcfi.adapters.store.market import letters, transfers
 from btcfi.adapters.store.market.carrying import sent_at
 from btcfi.adapters.store.market.offers import lose_rank
 from btcfi.adapters.store.market.tables import DESK, LetterRow
@@ -30,7 +30,7 @@ from btcfi.adapters.store.market.transfer_tables import (
     TransferState,
     TransferWordRow,
 )
-from btcfi.adapters.store.market.transfers import withdraw_words
+from btcfi.adapters.store.market.transfers import Moment, withdraw_words
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.cancelling import NotCancellableError, cancel_sale
 from btcfi.adapters.store.options.options import event_of, locked_option
@@ -169,6 +169,11 @@ def has_answered(session: Session, loaded: Loaded, owner: Owner, said: Round) ->
         col(LetterRow.handled_at_unix).is_(None), col(LetterRow.name).in_(names),
     )  # fmt: skip
     return session.exec(query.limit(1)).first() is not None
+
+
+def over_by(session: Session, row: TransferRow, at: Moment) -> str:
+    """Return why it is too late for a transfer, by the chain and the market as we see them; empty while it is not."""
+    return transfers.over_by(session, session.get_one(OptionRow, row.option_id), at) or ""
 
 
 def was_asked(session: Session, account: str, name: str) -> bool:
@@ -413,6 +418,20 @@ def fail_of(session: Session, account: str, problem: str, *, now: UnixSeconds) -
         owner = owner_in(session.get_one(TransferRow, name), account)
         fail(session, name, Failure(blamed=owner, problem=problem), now=now)
     withdraw_words(session, account, now=now)
+
+
+def forget_words(session: Session, *, before: UnixSeconds) -> int:
+    """Forget what was said in transfers that ended before a second, and return of how many words.
+
+    The three texts stay, and the new contract keeps its own signatures.
+    """
+    ended = select(TransferRow.id).where(
+        col(TransferRow.state).in_((TransferState.DONE, TransferState.OVER)), col(TransferRow.updated_at_unix) < before,
+        exists().where(col(TransferWordRow.transfer_id) == col(TransferRow.id)),
+    )  # fmt: skip
+    ids = list(session.exec(ended.order_by(col(TransferRow.updated_at_unix)).limit(AT_ONCE)).all())
+    gone = delete(TransferWordRow).where(col(TransferWordRow.transfer_id).in_(ids))
+    return int(session.execute(gone.execution_options(synchronize_session=False)).rowcount)  # type: ignore[attr-defined]
 
 
 def _give_up(session: Session, row: TransferRow, now: UnixSeconds) -> None:

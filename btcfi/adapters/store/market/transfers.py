@@ -29,7 +29,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import ColumnElement, exists, func, literal_column, or_
+from sqlalchemy import ColumnElement, delete, exists, func, literal_column, or_
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, SQLModel, col, select
 
@@ -55,6 +55,7 @@ from btcfi.adapters.store.options.settled import find_settlement
 from btcfi.adapters.store.options.tables import OptionRow, OptionState
 from btcfi.adapters.store.spine.edges import Crossing, Work, cross, cross_all, enqueue, record
 from btcfi.adapters.store.spine.paging import Page, aside, either_page, newest_page
+from btcfi.adapters.store.spine.tables import EventRow
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
 from btcfi.market.account import SignedRegistration, WrongSignatureError
 from btcfi.market.transfer import (
@@ -262,11 +263,18 @@ def withdraw_consent(session: Session, account: str, consent_id: str, *, now: Un
 
 
 def withdraw_offer(session: Session, account: str, offer_id: str, *, now: UnixSeconds) -> TransferOfferRow:
-    """Take an offer back; a transfer that is under way of it goes on. Again changes nothing. Raises NotFoundError."""
-    row = offer_of(session, account, offer_id)
-    if row is None:
+    """Take an offer back: nobody takes it any more, also where a transfer that is under way of it comes to nothing.
+
+    Again changes nothing. Raises NotFoundError.
+    """
+    found = offer_of(session, account, offer_id)
+    if found is None:
         raise NotFoundError("offer of a position", offer_id[:16], "one of your own")
-    if row.state == TransferOfferState.OPEN:
+    option = locked_option(session, found.option_id)
+    row = _locked(session, TransferOfferRow, found.id)
+    if row.state == TransferOfferState.OPEN or (
+        row.state == TransferOfferState.TAKEN and under_way_of(session, option.id) is not None
+    ):
         cross(session, row, TransferOfferState.WITHDRAWN, now=now)
     return row
 
@@ -303,6 +311,29 @@ def lapse_words(session: Session, *, now: UnixSeconds) -> int:
     return _end_all(session, consents, ConsentState.EXPIRED, now) + _end_all(
         session, offers, TransferOfferState.EXPIRED, now
     )
+
+
+def prune_words(session: Session, *, before: UnixSeconds) -> int:
+    """Forget consents and offers that ended and lapsed before a second and that no transfer came of; return how many.
+
+    Their events go with them. None can come back: its time is over.
+    """
+    many = 0
+    for table, of_it, states in (
+        (TransferConsentRow, TransferRow.consent_id, (ConsentState.WITHDRAWN, ConsentState.EXPIRED)),
+        (TransferOfferRow, TransferRow.offer_id, (TransferOfferState.WITHDRAWN, TransferOfferState.EXPIRED)),
+    ):
+        key = col(table.id)
+        query = select_columns(key).where(
+            col(table.created_at_unix) < before, col(table.valid_until_unix) < before, col(table.state).in_(states),
+            ~exists().where(col(of_it) == key),
+        )  # fmt: skip
+        ids = list(session.execute(query.order_by(col(table.created_at_unix)).limit(AT_ONCE)).scalars())
+        gone = col(EventRow.entity) == str(table.__tablename__), col(EventRow.entity_id).in_(ids)
+        for statement in (delete(EventRow).where(*gone), delete(table).where(key.in_(ids))):
+            session.execute(statement.execution_options(synchronize_session=False))
+        many += len(ids)
+    return many
 
 
 def signed_offer_of(row: TransferOfferRow) -> SignedTransferOffer:

@@ -432,6 +432,9 @@ def test_every_table_with_a_life_declares_its_machine_and_the_metadata_names_eig
         "quote_request": "open",
         "take": "taken",
         "market_close": "offered",
+        "transfer": "taken",
+        "transfer_consent": "open",
+        "transfer_offer": "open",
         "webhook": "active",
     }
 
