@@ -281,8 +281,8 @@ def to_settle(
     turns = planned_settlements(session, tip=tip, rule=rule, free=free).turns
     room = min(limit, settlements_in(turn for turn in turns if turn.now))
     untried = col(SettlementRow.last_error).is_(None)
-    fresh = _proven(session, tip, free & untried, order_by=_TURN, limit=room)
-    failed = _proven(session, tip, free & ~untried, order_by=(col(SettlementRow.updated_at_unix),), limit=room)
+    fresh = _in_turn(session, tip, free & untried, order_by=_TURN, limit=room)
+    failed = _in_turn(session, tip, free & ~untried, order_by=(col(SettlementRow.updated_at_unix),), limit=room)
     first = fresh[: max(room - len(failed), room - room // RETRIED_PART)]
     return first + failed[: room - len(first)]
 
@@ -291,7 +291,7 @@ _TURN: Final = (col(OptionRow.refund_height), col(OptionRow.collateral_sats).des
 """As ``schedule.order``: earliest deadline, then largest value."""
 
 
-def _proven(
+def _in_turn(
     session: Session, tip: Height, condition: ColumnElement[bool], *, order_by: Sequence[Any], limit: int
 ) -> list[str]:  # fmt: skip
     query = _of_proven(tip, col(SettlementRow.id)).where(condition).order_by(*order_by).limit(limit)
