@@ -285,7 +285,7 @@ def test_settlements_that_cannot_be_built_keep_no_other_one_back(store):
     seen = []
     for now in (NOW + 1, NOW + 2):
         with store.transaction() as session:
-            seen.append(building.to_settle(session, limit=2))
+            seen.append(building.to_settle(session, tip=Height(1), rule=FeeRule(), limit=2))
             built = building.build_settlements(
                 session, seen[-1], wallet_key(bytes(32), 0), estimate=None, rule=FeeRule(), tip=Height(1), now=now
             )

@@ -9,7 +9,7 @@ from btcfi.adapters.store.options import batches
 from btcfi.adapters.store.options.batch_tables import BatchPartRow, BatchRow
 from btcfi.adapters.store.options.building import to_settle
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
-from btcfi.bitcoin.fees import SatsPerKvb
+from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
 from btcfi.contracts import batching
 from btcfi.contracts.batch import NotAskedError
 from btcfi.contracts.batching import advance, take_nonces
@@ -47,7 +47,8 @@ def agree(session, name, *roles):
 
 
 def sent(session, *, gathering=True, now=NOW):
-    return to_settle(session, held_back=batches.held_back(gathering=gathering, now=now))
+    held = batches.held_back(gathering=gathering, now=now)
+    return to_settle(session, tip=Height(1), rule=FeeRule(), held_back=held)
 
 
 def test_one_yes_holds_nothing_back_and_two_do_for_seconds_where_batches_are_made(store):
