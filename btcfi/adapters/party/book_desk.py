@@ -46,6 +46,7 @@ from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, NotFoundE
 from btcfi.oracle.announcement import Announcement
 from btcfi.oracle.attestation import Attestation, WrongAttestationError, check_attestation
 from btcfi.payoffs.book_deal import BookDeal, BookOwner, BookSummary, book_contract, check_ranges, deal, draft_facts
+from btcfi.payoffs.book_guest import BookDisagreesError
 from btcfi.payoffs.book_messages import Answer, BookTerms, Proposal, Signatures, check_proposer, propose
 from btcfi.payoffs.guest import Outputs
 from btcfi.secp256k1 import public_key_compressed
@@ -189,6 +190,8 @@ class BookDesk:
         disk before this returns. Raises AnotherAnswerError, and as ``accept``.
         """
         name = answer.proposal_id.hex()
+        if (regained := self._regain(self.files.load(name), answer)) is not None:
+            return regained
         kept = self._to_sign(name, answer)
         if kept.sign is not None:
             return kept.sign
@@ -222,6 +225,8 @@ class BookDesk:
         kept = self.files.by_id(message.contract_id)
         if kept.role is kept.proposal.role:
             raise StepOutOfOrderError(kept.name, "the other side completes what we signed; `btcfi party watch`")
+        if kept.answer is not None and self._regain(kept, kept.answer, message) is not None:
+            return self._of(kept).netted.funding.transaction
         if kept.funding is None:
             self._check_going_on(kept)
             made = self._of(kept)
@@ -248,6 +253,32 @@ class BookDesk:
             kept.sign, kept.funding = message, funding
             self._begin_watch(kept)
             return self.files.save(kept)  # stored before it is sent: a crash in between loses nothing
+
+    def _regain(self, kept: KeptBook, answer: Answer, message: Signatures | None = None) -> Signatures | None:
+        """Take up again a book that a block has funded and that our folder, an older copy, does not know as signed.
+
+        No coin is signed, and nothing leaves: what is made again are our own signatures of the ends of a funding that
+        the chain already has. message: the proposing side's, where that is not us. None: there is no such funding.
+        """
+        ours = kept.role is kept.proposal.role
+        if kept.coins_signed or ours is not (message is None) or kept.answer not in (None, answer):
+            return None
+        kept.answer = answer
+        made = self._of(kept)
+        found = self._node.unspent(made.netted.plan.funding, include_pool=False)
+        if found is None:
+            return None
+        if message is None:
+            netting.check(made.netted, kept.role, answer.signatures)
+            secret = self._keystore.contract_secret(kept.number)
+            signed = netting.presign(made.netted, kept.role, secret, owner=_Funded(made, self._outputs(made)))
+            message = Signatures(contract_id=made.id, signatures=signed, witnesses={})
+        else:
+            netting.check(made.netted, kept.role, message.signatures)
+        kept.sign, kept.withdrawn, kept.funded = message, False, True
+        kept.watch = watch.start(self._node, Height(max(0, self._node.block_count() - found.confirmations)))
+        self.files.save(kept)
+        return message
 
     def bump(self, name: str) -> Transaction:
         """Pay more for a funding that waits, by a child on our own change; return the child. Either side may.
@@ -502,17 +533,28 @@ class BookDesk:
 
     def _watch_whole(self, kept: KeptBook) -> Report | None:
         if kept.watch is None:
-            self._let_go(kept)
-            return None
+            return self._let_go(kept)
         while (report := self._watch_one(kept)).tip < self._node.block_count():
             kept = self.files.load(kept.name)
         return report
 
-    def _let_go(self, kept: KeptBook) -> None:
-        """Free the coins of a book whose time is over and of which we have signed no coin."""
-        if not kept.withdrawn and self._clock() >= kept.proposal.terms.valid_until:
-            kept.withdrawn = True
-            self.files.save(kept)
+    def _let_go(self, kept: KeptBook) -> Report | None:
+        """Free the coins of a book whose time is over and of which we have signed no coin, as far as we know.
+
+        A folder that is an older copy may know too little: what a block has funded is reported, and not let go.
+        """
+        if kept.withdrawn or self._clock() < kept.proposal.terms.valid_until:
+            return None
+        made = self.deal_of(kept)
+        if made is not None and self._node.unspent(made.netted.plan.funding, include_pool=False) is not None:
+            note = "a block has funded it, and this folder lacks its signatures: `btcfi book sign` the other side's"
+            return Report(
+                name=kept.name, role=kept.role, status=ContractStatus.ACTIVE, tip=self._node.block_count(),
+                action=Action.WAIT, note=f"{note} message again",
+            )  # fmt: skip
+        kept.withdrawn = True
+        self.files.save(kept)
+        return None
 
     def _watch_one(self, kept: KeptBook) -> Report:
         made, state = self._of(kept), kept.watch
@@ -698,6 +740,19 @@ class BookDesk:
         kept.refund_children = (*kept.refund_children, made)
         self.files.save(kept)
         return signed
+
+
+class _Funded:
+    """Who is asked where the chain has funded a book already: its ranges are computed again, its terms are a fact."""
+
+    def __init__(self, made: BookDeal, outputs_of: Outputs) -> None:
+        self._made, self._outputs_of = made, outputs_of
+
+    def check_netted(self, agreement: netting.NettedAgreement, role: Role) -> None:
+        """Refuse what is not this book's. Raises BookDisagreesError."""
+        if agreement is not self._made.netted:
+            raise BookDisagreesError(role.value, "another agreement", "that of this book")
+        check_ranges(self._made, self._outputs_of)
 
 
 def _buried(kept: KeptBook) -> bool:

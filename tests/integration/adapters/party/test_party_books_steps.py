@@ -216,6 +216,38 @@ def test_a_copy_of_the_folder_settles_as_the_folder_does(two, tmp_path):
     assert two.watch()[Role.BUYER][name].status is ContractStatus.SETTLING
 
 
+@pytest.mark.parametrize("role", list(Role))
+def test_an_older_copy_of_a_folder_takes_a_funded_book_up_again_by_the_other_side_s_message(two, role):
+    proposal = two.propose()
+    ours = role is two.proposer
+    answer = None if ours else two.theirs.accept(proposal, two.announcements)
+    folder = two.store(role).folder
+    shutil.copytree(folder, two.folder / "older")  # before its side has signed a coin
+    answer = answer or two.theirs.accept(proposal, two.announcements)
+    signed = two.ours.sign(answer)
+    two.theirs.complete(signed)
+    two.wallet.mine()
+    shutil.rmtree(folder)
+    shutil.copytree(two.folder / "older", folder)
+    two.restart()
+    two.clock = lambda: proposal.terms.valid_until + 3_600
+    name = proposal.id.hex()
+    seen = {one.name: one.note for one in two.desks[role].watch()}
+    assert ours or "lacks its signatures" in seen[name]
+    before = two.desks[role].wallet.balance()
+    if ours:
+        assert two.ours.sign(answer).witnesses == {}
+    else:
+        two.theirs.complete(signed)
+    assert set(two.store_of(role, name).signed) == set(Role)
+    assert two.desks[role].wallet.balance()[0] <= before[0]
+    two.pass_until(two.made(name, role).terms.expiry_height)
+    report = {one.name: one for one in two.desks[role].watch(two.attest(9_650_000))}
+    assert report[name].action is Action.SETTLE
+    two.wallet.mine()
+    assert {one.name: one.status for one in two.desks[role].watch()}[name] is ContractStatus.SETTLING
+
+
 def test_a_book_with_a_barrier_of_two_of_three_oracles_goes_the_same_way(wallet, tmp_path):
     book = book_of(
         legs_of(CONDORS[2:], 10), knock_outs=legs_of([CONDORS[0]], 10), barrier=CentsPerBtc(8_000_000), expiry=EXPIRY,
