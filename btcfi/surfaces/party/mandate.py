@@ -247,6 +247,8 @@ def _signed(mandate: Mandate, path: Path, words: str) -> SignedMandate:
 def _announced(path: Path) -> Announcement:
     announcement = read_announcement(str(path))
     check_announcement(announcement, expected=announcement.event)
+    if announcement.event.path is not None:  # its fixing is each observation's: as an option's it was never announced
+        raise InvalidInputError("--announcement", f"of a path, {announcement.event.path}", "of a price")
     return announcement
 
 

@@ -209,6 +209,15 @@ def test_a_ladder_watches_no_minute_up_to_its_start_and_none_after_its_expiry_bu
     assert compute(one, *said_and_touched(minutes_of(said, spans))).outcome == 60_000
 
 
+def test_a_minute_too_thin_to_settle_on_reaches_a_rung_as_it_touches_a_barrier_and_a_void_one_reaches_none():
+    one = path_event(LADDER)
+    said = dict.fromkeys(range(END - 540, END + 60, 60), 6_000_000) | {END - 300: LeftOut.THIN}
+    thin = minutes_of(said, {END - 300: (6_000_000, 6_100_000)})
+    assert compute(one, *said_and_touched(thin)).outcome == 61_000
+    void = thin | {END - 300: (LeftOut.VOID, None)}
+    assert compute(one, *said_and_touched(void)).outcome == 60_000
+
+
 def test_a_ladder_down_keeps_the_lowest_rung():
     one = path_event(f"ladder:down:{END - 600}:58000/55000")
     said = dict.fromkeys(range(END - 540, END + 60, 60), 6_000_000)
