@@ -192,6 +192,7 @@ OPTIONS: Final = System(
     pages=(
         PageAt(module="dashboards.operator.pages_options", path="/options", title="Options"),
         PageAt(module="dashboards.operator.pages_settlements", path="/settlements", title="Settlements"),
+        PageAt(module="dashboards.operator.pages_fees", path="/fees", title="Fees", role="operate"),
         PageAt(module="dashboards.operator.pages_risk", path="/risk", title="Risk", role="operate"),
     ),
 )

@@ -242,6 +242,25 @@ class StoredPremium:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fees:
+    """The fee market, and what of the service's settlements waits for a block."""
+
+    tip_height: int
+    pool_problem: str | None
+    """Why the pool is not shown; None when it is."""
+    pool_transactions: int | None
+    pool_vbytes: int | None
+    relay_sats_per_kvb: int | None
+    estimates: tuple[Mapping[str, Any], ...]
+    next_blocks: tuple[Mapping[str, Any], ...]
+    share_vbytes: int
+    """Of each block, what settlements are planned to fill."""
+    settlements_in_flight: int
+    deadlines: tuple[Mapping[str, Any], ...]
+    """By refund height, the earliest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One edge that a settlement crossed."""
 
@@ -865,6 +884,11 @@ def _risk() -> _Call[BookRisk]:
     return _get("/api/v1/risk", _record(BookRisk))
 
 
+def _fees() -> _Call[Fees]:
+    """Return the fee market and what of the service's waits for it; needs the role operate."""
+    return _get("/api/v1/fees", _record(Fees))
+
+
 def _stream_prices(*, after_slot: int | None = None, limit: int | None = None) -> _Feed[Price]:
     """Give each newly priced minute, until the caller stops or ``limit`` came."""
     return _Feed(kind=Price, path=PRICES, after=after_slot, limit=limit)
@@ -1263,6 +1287,7 @@ class _Calls:
     health = _Ask(_health)
     stored_premium = _Ask(_stored_premium)
     risk = _Ask(_risk)
+    fees = _Ask(_fees)
     desk = _Ask(_desk)
     register = _Ask(_register)
     account = _Ask(_account)

@@ -484,6 +484,18 @@ def pack(agreement: Agreement, kept: Setup) -> bytes:
     return json.dumps(head).encode() + b"\n" + buckets + signatures[Role.BUYER] + signatures[Role.SELLER]
 
 
+Named = tuple[str | None, str, OutPoint]
+"""What a contract is settled by: the hash of its plan with all signatures, its event, its collateral's outpoint."""
+
+
+def named_of(session: Session, options: Sequence[OptionRow]) -> dict[str, Named]:
+    """Return, by option, by what its contract is settled: two equal ones have equal plans."""
+    query = select(col(ContractRow.option_id), col(ContractRow.plan_sha256), col(ContractRow.event_id))
+    wanted = {option.id: option for option in options if option.funding_txid}
+    rows = session.execute(query.where(col(ContractRow.option_id).in_(wanted))) if wanted else ()
+    return {name: (plan, event, funding_outpoint(wanted[name])) for name, plan, event in rows}
+
+
 def executables_of(
     session: Session, options: Sequence[OptionRow], *, damaged_apart: bool = False
 ) -> dict[str, Executable]:  # fmt: skip
