@@ -780,7 +780,14 @@ def list_webhooks(*, as_json: AsJson = False, side: party_side.Side) -> None:
 def add_webhook(
     *,
     url: Annotated[str, typer.Argument(help="https, a host that the whole Internet reaches; no name, no password.")],
-    kinds: Annotated[str, typer.Option("--kinds", help="Some of take,option,settlement,webhook; default: all.")] = "",
+    kinds: Annotated[
+        str,
+        typer.Option(
+            "--kinds",
+            help="Some of take,option,settlement,market_close,transfer_consent,transfer_offer,transfer,webhook; "
+            "default: all.",
+        ),
+    ] = "",
     as_json: AsJson = False,
     side: party_side.Side,
 ) -> None:

@@ -369,9 +369,15 @@ class MarketMaker:
             )
             for option, one in ours.items()
         ])  # fmt: skip
+        given: list[tuple[str, str | None]] = []
         for option, seconds in plan.seconds.items():
-            self._consent(store, book, _id_of(ours[option]), UnixSeconds(now + seconds))
-        return [*((option, None) for option in plan.seconds), *plan.left_out.items()]
+            try:
+                self._consent(store, book, _id_of(ours[option]), UnixSeconds(now + seconds))
+            except DeskRefusedError as e:  # one contract's trouble is its own, and is not asked again in its time
+                given.append((option, f"the desk: {str(e)[:SHOWN]}"))
+            else:
+                given.append((option, None))
+        return [*given, *plan.left_out.items()]
 
     def _signs_agreed(self) -> bool:
         if self.authority is None:
