@@ -142,21 +142,27 @@ def _take_all(here: Context, folder: Folder, carriers: Carriers) -> None:
     for path, name, kind in folder.box.answers():
         if kind in batches.KINDS and folder.account is not None:
             _take_of_batch(here, path, name, kind, folder.account, carriers)
-            continue
-        with here.store.reading() as session:
-            owners = carrying.owners_of(session, name.removesuffix(contracts.CLOSE_SUFFIX))
-        role = folder.role_in(owners)
-        if role is not None and kind == batch_letters.YES and folder.account is not None:
-            with here.store.transaction() as session:
-                store_batches.consent(session, name, role, now=here.now())
-            _remove(path)
-        elif role is not None and FROM.get(kind, role) is role:
-            _take(here, path, name, kind, carriers.of(owners)[role.other])
         else:
-            log.warning("a party speaks for the other", party=folder.box.folder.name, option=name, kind=kind)
-            _remove(path)
+            _take_of_side(here, folder, path, name, kind, carriers)
         if monotonic() >= until:
             break
+
+
+def _take_of_side(  # noqa: PLR0917 - called once, right above
+    here: Context, folder: Folder, path: Path, name: str, kind: str, carriers: Carriers
+) -> None:
+    with here.store.reading() as session:
+        owners = carrying.owners_of(session, name.removesuffix(contracts.CLOSE_SUFFIX))
+    role = folder.role_in(owners)
+    if role is not None and kind == batch_letters.YES and folder.account is not None:
+        with here.store.transaction() as session:
+            store_batches.consent(session, name, role, now=here.now())
+        _remove(path)
+    elif role is not None and FROM.get(kind, role) is role:
+        _take(here, path, name, kind, carriers.of(owners)[role.other])
+    else:
+        log.warning("a party speaks for the other", party=folder.box.folder.name, option=name, kind=kind)
+        _remove(path)
 
 
 def _order(here: Context) -> None:
