@@ -12,7 +12,7 @@ from celery import shared_task
 from btcfi.adapters.chain.node import Node, TxRejectedError
 from btcfi.adapters.chain.pool import asking_rate, waiting_on
 from btcfi.adapters.store.chain import sending, walk, wallet
-from btcfi.adapters.store.options import anchors, building, options, replacements
+from btcfi.adapters.store.options import anchors, batches, building, options, replacements
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import OutPoint, Transaction
 from btcfi.contracts.settling import Waiting
@@ -56,7 +56,8 @@ def settle() -> None:
     here, bitcoind = context(), node(os.getpid())
     estimate, tip = asking_rate(bitcoind, SETTLE_TARGET_BLOCKS), bitcoind.block_count()
     with here.store.reading() as session:
-        waiting = building.to_settle(session)
+        held = batches.held_back(gathering=here.deployment.batches, now=here.now())
+        waiting = building.to_settle(session, held_back=held)
     for at in range(0, len(waiting), BUILD_AT_ONCE):
         _build(here, waiting[at : at + BUILD_AT_ONCE], estimate, tip)
     send_stored(here, bitcoind)

@@ -20,7 +20,7 @@ from btcfi.bitcoin.transaction import OutPoint
 from btcfi.errors import BtcfiError
 from btcfi.units import UnixSeconds
 from settings.market_preset import load_market_preset
-from tasks import closes, contracts
+from tasks import batches, closes, contracts
 from tasks.context import Context, context, node
 
 KEEP_LETTERS_SECONDS: Final = 7 * 86_400
@@ -68,6 +68,7 @@ def tick() -> None:
     _fail_late(here, seconds)
     _fail_lost(here, seconds)
     closes.tick(here)
+    batches.tick(here)
 
 
 @shared_task(name="market.prune")

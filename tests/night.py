@@ -204,6 +204,11 @@ PARTS: tuple[Part, ...] = (
         lacks=no_bitcoind,
     ),
     Part(
+        name="batches", about="contracts that end together, with all that goes wrong, on a real bitcoind", minutes=4,
+        command=(*PYTEST, "-n", "0", "-m", "slow", "tests/integration/tasks/test_tasks_batches.py"),
+        figures=pytest_figures, lacks=no_bitcoind,
+    ),
+    Part(
         name="fleet", about="docs/how-to/run-a-fleet.md as printed, to a settled option", minutes=4,
         command=(*PYTEST, "-n", "0", "-m", "slow", FLEET), figures=pytest_figures, lacks=no_servers,
     ),

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,7 +22,8 @@ from sqlmodel import Session, col
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.store.chain import views as chain_views
 from btcfi.adapters.store.market.tables import AccountRow, CloseRow, CloseState, FirmOfferRow, TakeRow, TakeState
-from btcfi.adapters.store.options import holds
+from btcfi.adapters.store.options import batches, holds
+from btcfi.adapters.store.options.batch_tables import BatchEndRow
 from btcfi.adapters.store.options.contracts import agreed_terms
 from btcfi.adapters.store.options.on_chain import transaction_of
 from btcfi.adapters.store.options.options import changed, contract_event, event_of, known_at, terms_of
@@ -42,7 +43,12 @@ from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.machines import machines
 from btcfi.adapters.store.spine.schema import load_tables
 from btcfi.adapters.store.spine.tables import EventRow, OutboxRow
+from btcfi.bitcoin.fees import DUST_P2TR
 from btcfi.bitcoin.transaction import parse_transaction
+from btcfi.contracts.anchor import AnchorItem, AnchorKind, anchor_root
+from btcfi.contracts.batch import dues_of
+from btcfi.contracts.execution import ANCHOR, Split
+from btcfi.contracts.metadata import RecordType, record_script
 from btcfi.contracts.option import split
 from btcfi.contracts.payouts import guest_payouts
 from btcfi.contracts.setup import paid_at
@@ -54,7 +60,7 @@ from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
 from btcfi.proofs.errors import ProofWindowError
 from btcfi.proofs.window import check_window, read_window
-from btcfi.units import Sats, Slot, UnixSeconds
+from btcfi.units import Sats, Slot, UnixSeconds, hash32
 from btcfi.vm.interpreter import run_untraced
 from btcfi.vm.program import Program, load_program_by_hash
 from settings.preset import load_preset_by_hash
@@ -324,6 +330,8 @@ def _paid(
     transaction = view.transactions.get(settlement.txid or "")
     if transaction is None:
         return ["the settlement's transaction is not in the chain"]
+    if batches.batch_of(session, settlement):
+        return batched(session, view, option, settlement, output)
     problems = paid(session, option, settlement, output, transaction)
     return problems + books(session, view, option, settlement)
 
@@ -414,6 +422,66 @@ def books(session: Session, view: ChainView, option: OptionRow, settlement: Sett
     if child is not None and child.fee_sats and (spent := view.fee_of(child.txid)) is not None:
         checks.append(("its child's fee", child.fee_sats, spent))
     return [f"{what} is {said} sats in the store, {value} on chain" for what, said, value in checks if said != value]
+
+
+def batched(
+    session: Session, view: ChainView, option: OptionRow, settlement: SettlementRow, output: SettlementOutput
+) -> list[str]:
+    """Return what is wrong with a settlement that shares its transaction: its own part, and the whole of it.
+
+    Its part is what its CET would pay, less its share of the fee (``contracts.batch``). Of the whole: the inputs are
+    the collaterals that the store names, the outputs each owner's sum, the last one the root of all proof roots.
+    Raises NotFoundError, NotHeldError.
+    """
+    ends, chain = batches.batch_of(session, settlement), view.transactions[settlement.txid or ""]
+    ours = next((one for one in ends if one.option_id == option.id), None)
+    if ours is None:
+        return [f"settled by batch {settlement.txid}, which does not name it"]
+    costs = Sats(ANCHOR.value + agreed_terms(session, option.id).cet_fee)
+    buyer, seller = owed(session, option, settlement, output, costs=costs)
+    due = dues_of(Sats(option.collateral_sats), Split(buyer=buyer, seller=seller), Sats(ours.share_sats))
+    checks: list[tuple[str, object, object]] = [
+        ("of the batch to the buyer", ours.paid_sats, _unless_dust(due.buyer, ours.paid_sats, ours.share_sats)),
+        ("of the batch to the seller", ours.returned_sats, _unless_dust(due.seller, ours.returned_sats,
+                                                                        ours.share_sats)),
+        ("the three parts of the collateral", ours.paid_sats + ours.returned_sats + ours.fee_sats,
+         option.collateral_sats),
+        ("the settlement's amounts", (settlement.paid_sats, settlement.returned_sats, settlement.fee_sats),
+         (ours.paid_sats, ours.returned_sats, ours.fee_sats)),
+        ("its proof root under the batch's", ours.proof_root, settlement.proof_root),
+    ]  # fmt: skip
+    return [f"{what}: {found} in the store, expected {expected}" for what, found, expected in checks
+            if found != expected] + _whole_batch(session, view, settlement.txid or "", ends, chain)  # fmt: skip
+
+
+def _unless_dust(due: int, paid: int, share: int) -> int:
+    """Return what a part must be: nothing where all that its owner is due, which is no less, would be dust."""
+    return 0 if not paid and due < DUST_P2TR + share else due
+
+
+def _whole_batch(
+    session: Session, view: ChainView, txid: str, ends: Sequence[BatchEndRow], chain: Any,  # noqa: ANN401 - JSON
+) -> list[str]:  # fmt: skip
+    options = {one.option_id: session.get_one(OptionRow, one.option_id) for one in ends}
+    sums: Counter[str] = Counter()
+    for end in ends:
+        kept = json.loads(options[end.option_id].contract or "{}")
+        sums[kept.get("buyer_script", "")] += end.paid_sats
+        sums[kept.get("seller_script", "")] += end.returned_sats
+    outputs = Counter({one["scriptPubKey"]["hex"]: _sats(one) for one in chain["vout"][:-1]})
+    leaves = [AnchorItem(kind=AnchorKind.PROOF_ROOT, digest=hash32(bytes.fromhex(one.proof_root))) for one in ends]
+    root = record_script(RecordType.ANCHOR, anchor_root(leaves)).hex()
+    known = chain_views.transaction(session, txid)
+    checks = [
+        ("inputs", [f"{one['txid']}:{one['vout']}" for one in chain["vin"]],
+         [f"{options[one.option_id].funding_txid}:0" for one in ends]),
+        ("outputs", dict(outputs), {script: value for script, value in sums.items() if value}),
+        ("root", chain["vout"][-1]["scriptPubKey"]["hex"], root),
+        ("fee", view.fee_of(txid), sum(one.fee_sats for one in ends)),
+        ("fee in the store", None if known is None else known.fee_sats, sum(one.fee_sats for one in ends)),
+    ]  # fmt: skip
+    return [f"the batch's {what}: {found} on chain, the store says {expected}" for what, found, expected in checks
+            if found != expected]  # fmt: skip
 
 
 def fresh_run(program: Program, input_hex: str) -> SettlementOutput:

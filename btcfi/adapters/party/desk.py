@@ -15,6 +15,7 @@ from typing import Final
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.keystore import Keystore
 from btcfi.adapters.party.agreements import Agreements, ReopenedError, StepOutOfOrderError, WithdrawnError
+from btcfi.adapters.party.batch_deals import BatchDeals
 from btcfi.adapters.party.close_deals import CloseDeals
 from btcfi.adapters.party.closing import Closer
 from btcfi.adapters.party.funding import Funder
@@ -102,12 +103,17 @@ class PartyDesk:
         self._funder = Funder(store, node, self.wallet, self._agreements, fees=fees)
         self.bump, self.cancel = self._funder.bump, self._funder.cancel
         self.payments = PaymentSender(store, node, self.wallet, fees=fees)
-        self._watcher = Watcher(
-            store, keystore, node, self.wallet, self._agreements, fees=fees, take_home=self._funder.cancel
-        )
         self.closes = CloseDeals(
             store, keystore, node, self._agreements, authority=self._authority, show=show, clock=clock,
             dead_ends=self._dead_ends,
+        )  # fmt: skip
+        self.batches = BatchDeals(
+            store, keystore, node, self._agreements, authority=self._authority,
+            alone=self.closes.check_live, clock=clock,
+        )  # fmt: skip
+        self._watcher = Watcher(
+            store, keystore, node, self.wallet, self._agreements, fees=fees, take_home=self._funder.cancel,
+            holds=self.batches.holds,
         )  # fmt: skip
         self.transfers = TransferDeals(
             store, keystore, node, self._agreements, wallet=self.wallet, funder=self._funder,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from btcfi.adapters.chain.node import Block, InputsSpentError, Node, TxRejectedError
 from btcfi.adapters.keystore import Keystore
@@ -29,6 +29,13 @@ log = logging.getLogger(__name__)
 
 _OPEN: Final = (ContractStatus.FUNDING, ContractStatus.ACTIVE)
 """Where the collateral lies in a block, unspent."""
+
+
+class Holds(Protocol):
+    """Why an attested contract is not settled yet."""
+
+    def __call__(self, contract: PartyContract, funding: OutPoint, *, tip: Height, refund_height: Height) -> str:
+        """Return why, nothing where it is settled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,10 +112,14 @@ class Watcher:
 
     def __init__(
         self, store: PartyStore, keystore: Keystore, node: Node, wallet: PartyWallet, agreements: Agreements, *,
-        fees: FeeRule, take_home: Callable[[str], Transaction],
+        fees: FeeRule, take_home: Callable[[str], Transaction], holds: Holds = lambda *_, **__: "",
     ) -> None:  # fmt: skip
-        """Take the rooms of a desk. take_home: cancels an unfunded contract by its name."""
-        self._store, self._node, self._take_home = store, node, take_home
+        """Take the rooms of a desk.
+
+        take_home: cancels an unfunded contract by its name. holds: why an attested contract is not settled yet, nothing
+        where it is.
+        """
+        self._store, self._node, self._take_home, self._holds = store, node, take_home, holds
         self._agreements = agreements
         self._settler = Settler(store, keystore, node, wallet, agreements, fees=fees)
         self._looks: dict[str, _Looks] = {}
@@ -273,6 +284,10 @@ class Watcher:
             note = self._withdraw(name, contract)
         elif action is Action.WAIT and status in _OPEN and contract.closes:
             note = self._send_close(contract)
+        elif action is Action.SETTLE and (
+            held := self._holds(contract, looks.funding, tip=step.state.tip, refund_height=looks.refund_height)
+        ):  # it is looked at again soon: what is held is due
+            note = held
         else:
             note = self._act(action, contract, cet, step.state.tip)
         if (step.state.spends, step.state.creations) != (state.spends, state.creations):

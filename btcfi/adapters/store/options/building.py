@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.chain.sending import rows_of
@@ -98,7 +98,7 @@ def build_settlements(
             if executable is None:
                 raise NotFoundError("checked contract", option.id)
             cet = completed(executable)
-            _check_computed(settlement, option, executable, cet)
+            check_computed(settlement, option, executable, cet)
             child = _first_child(
                 cet, next(coins, None), wallet, view, terms_of(executable.plan.contract, cet, rule), settlement
             )  # fmt: skip
@@ -109,7 +109,7 @@ def build_settlements(
     return _store_built(session, ready, now=now)
 
 
-def _check_computed(
+def check_computed(
     settlement: SettlementRow, option: OptionRow, executable: contracts.Executable, cet: CompletedCet
 ) -> None:  # fmt: skip
     """Raise AttestedOtherwiseError unless the run that was proven is of the outcome that the oracles attest.
@@ -219,9 +219,16 @@ def _store_built(session: Session, ready: Sequence[Ready], *, now: UnixSeconds) 
     return len(ours)
 
 
-def to_settle(session: Session, *, limit: int = 256) -> list[str]:
-    """Return the proven settlements that an attestation completes, longest untouched first."""
+def to_settle(
+    session: Session, *, limit: int = 256, held_back: ColumnElement[bool] | None = None
+) -> list[str]:  # fmt: skip
+    """Return the proven settlements that an attestation completes, longest untouched first.
+
+    held_back: the condition that one waits for a batch (``batches.held_back``); None: none does.
+    """
     query = select(col(SettlementRow.id)).where(
         col(SettlementRow.state) == SettlementState.PROVEN, col(SettlementRow.reason) == "expiry"
     )
+    if held_back is not None:
+        query = query.where(~held_back)
     return list(session.execute(query.order_by(col(SettlementRow.updated_at_unix)).limit(limit)).scalars())

@@ -175,6 +175,8 @@ class SettlementRow(SQLModel, table=True):
             (SettlementState.BUILT, SettlementState.BROADCAST),
             (SettlementState.BROADCAST, SettlementState.CONFIRMED),
             (SettlementState.CONFIRMED, SettlementState.BROADCAST),  # reorganised away
+            # its batch was given up: it goes by another, or by its CET
+            ((SettlementState.BUILT, SettlementState.BROADCAST), SettlementState.PROVEN),
             (UNSENT_SETTLEMENTS, SettlementState.PARKED),
             # given back with its error; an early exercise nobody co-signed; requeued by an operator
             ((SettlementState.CLAIMED, SettlementState.PROVEN, SettlementState.PARKED), SettlementState.DUE),

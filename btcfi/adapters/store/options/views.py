@@ -16,6 +16,7 @@ from sqlmodel import Session, col, select
 
 from btcfi.adapters.store.chain import views as chain_views
 from btcfi.adapters.store.chain.tables import TransactionRow
+from btcfi.adapters.store.options import batches
 from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow
 from btcfi.adapters.store.options.purposes import CHILD
 from btcfi.adapters.store.options.tables import (
@@ -202,6 +203,14 @@ def attestations_of(session: Session, option_id: str) -> Sequence[AttestationRow
     return session.exec(query.order_by(col(AttestationRow.oracle_key))).all()
 
 
+def transactions_of(session: Session, option_id: str) -> list[TransactionRow]:
+    """Return the transactions of an option, oldest first: its own, and the batches that pay it with others."""
+    own = chain_views.transactions_of(session, option_id)
+    shared = [row.txid for row in batches.ends_of_option(session, option_id)]
+    found = session.exec(select(TransactionRow).where(col(TransactionRow.txid).in_(shared))).all() if shared else []
+    return sorted((*own, *found), key=lambda row: (row.created_at_unix, row.purpose))
+
+
 def life_of(session: Session, option_id: str) -> Sequence[EventRow]:
     """Return every edge that an option, its contract, its settlement and its transactions crossed, in order."""
     settled = settlement_of(session, option_id)
@@ -209,7 +218,8 @@ def life_of(session: Session, option_id: str) -> Sequence[EventRow]:
         "option": [option_id],
         "contract": [option_id],
         "settlement": [] if settled is None else [settled.id],
-        "chain_transaction": [row.txid for row in chain_views.transactions_of(session, option_id)],
+        "chain_transaction": [row.txid for row in transactions_of(session, option_id)],
+        "batch": sorted({row.batch_id for row in batches.ends_of_option(session, option_id)}),
     }
     return spine_views.events_of(session, subjects)
 

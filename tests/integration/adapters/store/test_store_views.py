@@ -144,6 +144,7 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
     (options, "of_these_in"): {"": lambda s: options.of_these_in(s, ["o1", "o2"], ["ACTIVE"])},
     (options, "contract"): {"": lambda s: options.contract(s, "o1")},
     (options, "attestations_of"): {"": lambda s: options.attestations_of(s, "o1")},
+    (options, "transactions_of"): {"": lambda s: options.transactions_of(s, "o1")},
     (options, "life_of"): {"": lambda s: options.life_of(s, "o1")},
     (options, "premium"): {"": lambda s: options.premium(s, "o1")},
     (options, "premiums_of"): {"": lambda s: options.premiums_of(s, ["o1", "o2"])},

@@ -433,6 +433,7 @@ def test_every_table_with_a_life_declares_its_machine_and_the_metadata_names_eig
         "take": "taken",
         "market_close": "offered",
         "webhook": "active",
+        "batch": "asking",
     }
 
 
