@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
@@ -38,7 +39,7 @@ from btcfi.market import batch_letters, closing
 from btcfi.market.account import WrongSignatureError
 from btcfi.market.letter import SignedLetter
 from btcfi.units import Height
-from tasks import batches, closes
+from tasks import batches, closes, transfers
 from tasks.carriers import Carrier, Carriers, Folder, market_json
 from tasks.context import (
     Context,
@@ -301,18 +302,23 @@ def _take_letter_of_option(here: Context, one: Waiting, carriers: Carriers) -> s
     option_id = _option_of(name, kind)
     with here.store.reading() as session:
         sealed, owners = carrying.sealed_of(session, one.id), carrying.owners_of(session, option_id)
-    role = None if owners is None else owners.role_of(one.sender)
     if sealed is None:
         return ""
-    if role is None:
+    role = None if owners is None else owners.role_of(one.sender)
+    take: Callable[[SignedLetter], str]
+    if kind in transfers.KINDS:
+        take = partial(_take_of_transfer, here, carriers, one, name, kind)
+    elif role is not None:
+        word = _Word(
+            id=one.id, sender=one.sender, name=one.name, about=f"{name}.{kind}", option_id=option_id, kind=kind,
+            role=role,
+        )  # fmt: skip
+        take = partial(_take_word, here, carriers, word)
+    else:
         return _put_away(here, one, "speaks of an option that is none of its")
-    word = _Word(
-        id=one.id, sender=one.sender, name=one.name, about=f"{name}.{kind}", option_id=option_id, kind=kind, role=role
-    )  # fmt: skip
     with _apart(here, option_id, "not taken yet"):
         try:
-            said = carriers.opened(one.sender, one.name, sealed)
-            return _take_word(here, carriers, word, said)
+            return take(carriers.opened(one.sender, one.name, sealed))
         except (SealedToAnotherError, WrongSignatureError, InvalidInputError) as e:
             return _put_away(here, one, str(e))
         except (BtcfiError, *DATABASE_ERRORS):  # of the node, the store, our key: it passes
@@ -344,8 +350,21 @@ def _take_letter_of_batch(here: Context, one: Waiting, carriers: Carriers) -> st
     return ""
 
 
+def _take_of_transfer(  # noqa: PLR0917 - one letter, and what its name says
+    here: Context, carriers: Carriers, one: Waiting, name: str, kind: str, said: SignedLetter
+) -> str:
+    """Take a word of a transfer, whose newcomer is no side of the option yet; who waits for coins says nothing."""
+    if one.name == f"{name}.{kind}.{WAITS}":
+        return _put_away(here, one, "")
+    refused = one.name == f"{name}.{kind}.{REFUSED}"
+    word = transfers.Word(name=name, kind=kind, sender=one.sender, said=said, refused=refused)
+    return _put_away(here, one, transfers.take_word(here, carriers, word))
+
+
 def _option_of(name: str, kind: str) -> str:
     """Return the option that a letter is about; what stands before its kind is a close's name in letters of closes."""
+    if kind in transfers.KINDS:
+        return transfers.option_of(name)
     if kind in closes.KINDS:
         return closing.option_of(name)
     return name.removesuffix(contracts.CLOSE_SUFFIX) if kind in OF_CLOSE else name
@@ -520,7 +539,11 @@ def _withdraw_one(here: Context, row: ContractRow, carriers: Carriers) -> None:
 
 
 def _deliver(here: Context, carriers: Carriers) -> None:
-    """Put each contract's next message where it belongs, unless it lies there; says what a folder has refused."""
+    """Put each contract's next message where it belongs, unless it lies there; says what a folder has refused.
+
+    And ask whoever owes a word of a transfer.
+    """
+    transfers.ask_all(here, carriers)
     with here.store.reading() as session:
         folders = carrying.in_folders(session, carriers.folder_accounts)
         rows = {row.option_id: row for row in (*folders, *carrying.undelivered(session))}

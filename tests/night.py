@@ -101,9 +101,19 @@ def load_figures(printed: str) -> dict[str, tuple[float, str]]:
     """The rate of one minute's contracts, and what memory grows by."""
     said = json.loads(printed)
     return {
-        "settlements_per_s": (said["contracts"]["settlements_per_s"], "1/s"),
+        "price_to_broadcast_per_s": (said["contracts"]["price_to_broadcast_per_s"], "1/s"),
         "due_to_broadcast_p95_s": (said["contracts"]["due_to_broadcast_p95_s"], "s"),
         "mb_per_1000": (said["memory"]["second_half_mb_per_1000"], "MB"),
+    }
+
+
+def friday_figures(printed: str) -> dict[str, tuple[float, str]]:
+    """How soon one Friday is proven, and what memory grew by."""
+    said = json.loads(printed)
+    return {
+        "proven": (said["proven"], "options"),
+        "due_to_proven_s": (said["due_to_proven_s"], "s"),
+        "mb_grown": (round(said["samples"][-1]["rss_mb"] - said["rss_mb_first"], 1), "MB"),
     }
 
 
@@ -227,6 +237,14 @@ PARTS: tuple[Part, ...] = (
     Part(
         name="load", about="1,000 contracts of one minute, memory over 20,000 settlements", minutes=7,
         command=("{python}", "-m", "tests.benchmarks.load", "--write", "docs/performance.md"), figures=load_figures,
+    ),
+    Part(
+        name="friday", about="20,000 options of one minute between 50 parties, until all are proven", minutes=4,
+        command=("{python}", "-m", "tests.benchmarks.friday"), figures=friday_figures,
+    ),
+    Part(
+        name="scale", about="the simulations of a million options that docs/explanation/scale.md prints", minutes=1,
+        command=(*PYTEST, "-m", "slow", "tests/unit/docs/test_docs_scale.py"), figures=pytest_figures,
     ),
     Part(
         name="market", about="3 makers and 20 takers apart, over HTTP, until 500 options are funded", minutes=15,

@@ -22,7 +22,8 @@ from sqlmodel import Session, col
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.store.chain import views as chain_views
 from btcfi.adapters.store.market.tables import AccountRow, CloseRow, CloseState, FirmOfferRow, TakeRow, TakeState
-from btcfi.adapters.store.options import batches, holds
+from btcfi.adapters.store.market.transfer_tables import TransferRow, TransferState
+from btcfi.adapters.store.options import batches, contracts, holds
 from btcfi.adapters.store.options.batch_tables import BatchEndRow
 from btcfi.adapters.store.options.contracts import agreed_terms
 from btcfi.adapters.store.options.on_chain import transaction_of
@@ -52,8 +53,10 @@ from btcfi.contracts.metadata import RecordType, record_script
 from btcfi.contracts.option import split
 from btcfi.contracts.payouts import guest_payouts
 from btcfi.contracts.setup import paid_at
+from btcfi.contracts.splice import Owner
 from btcfi.errors import BtcfiError, NotFoundError, NotHeldError
 from btcfi.market.firm_offer import check_offer, check_take, deal_of, decode_signed_offer, decode_signed_take
+from btcfi.market.transfer import check_part, decode_part
 from btcfi.options.expiry import SettlementInput, SettlementOutput
 from btcfi.options.payoff import twin_of
 from btcfi.oracle.consensus import ConsensusRule
@@ -178,6 +181,8 @@ def _option(
     problems: list[str] = []
     if (close := _close_of(session, option, CloseState.DONE)) is not None:
         return [Finding(subject=option.id, what=problem) for problem in _closed(view, option, close)]
+    if (moved := _transfer_of(session, option, TransferState.DONE)) is not None:
+        return [Finding(subject=option.id, what=problem) for problem in _moved(session, view, option, moved)]
     if settlement is not None and settlement.state == SettlementState.PARKED:
         problems.append(f"parked: {settlement.last_error or 'no error noted'}")
     if (error := changed(option, contract_event(session, option.id))) is not None:
@@ -203,6 +208,35 @@ def _close_of(session: Session, option: OptionRow, *states: CloseState) -> Close
     query = select(CloseRow).where(col(CloseRow.option_id) == option.id, col(CloseRow.state).in_(states))
     row: CloseRow | None = session.execute(query).scalars().first()
     return row
+
+
+def _transfer_of(session: Session, option: OptionRow, *states: TransferState) -> TransferRow | None:
+    """Return the transfer by which an option's position has gone to another holder, in one of these states."""
+    query = select(TransferRow).where(col(TransferRow.option_id) == option.id, col(TransferRow.state).in_(states))
+    row: TransferRow | None = session.execute(query).scalars().first()
+    return row
+
+
+def _moved(session: Session, view: ChainView, option: OptionRow, moved: TransferRow) -> list[str]:
+    """Return what is wrong with an option whose collateral is another one's by a transfer."""
+    problems, txid = [], moved.txid or ""
+    if option.state != OptionState.ABANDONED:
+        problems.append(f"{option.state}, and its position is option {moved.new_option_id}")
+    if (spends := view.spends.get(f"{option.funding_txid}:0", [])) != [txid]:
+        problems.append(f"moved by {txid}, and the chain spent its collateral by {spends or 'nothing'}")
+    new = session.get(OptionRow, moved.new_option_id)
+    if new is None:
+        return [*problems, f"its position is option {moved.new_option_id}, which there is not"]
+    if (new.funding_txid, new.collateral_sats) != (txid, option.collateral_sats):
+        problems.append(f"moved by {txid} with {option.collateral_sats} sats, and {new.id} is funded otherwise")
+    if f"{txid}:0" not in view.paid_to.get(new.address or "", []):
+        problems.append(f"moved by {txid}, which does not pay the contract of {new.id}")
+    outputs = [_sats(one) for one in view.transactions.get(txid, {}).get("vout", [])]
+    if outputs[:1] != [option.collateral_sats]:
+        problems.append(f"moved: the chain pays {outputs[:1]} into the new contract, of {option.collateral_sats}")
+    if (fee := view.fee_of(txid)) is not None and fee != moved.fee_sats:
+        problems.append(f"moved: the chain's fee is {fee} sats, the store says {moved.fee_sats}")
+    return problems
 
 
 def _closed(view: ChainView, option: OptionRow, close: CloseRow) -> list[str]:
@@ -239,6 +273,9 @@ def _unsettled(
     ours = [] if settlement is None or settlement.txid is None else [settlement.txid]
     close = _close_of(session, option, CloseState.SIGNED)
     if close is not None and spenders == [close.txid]:
+        ours = spenders
+    moved = _transfer_of(session, option, TransferState.SIGNED)
+    if moved is not None and spenders == [moved.txid]:
         ours = spenders
     problems = []
     if held and funded != 1:
@@ -529,6 +566,7 @@ def traded(session: Session, *, now: UnixSeconds | None = None) -> list[Finding]
     now: the wall clock, by which a take that is neither funded nor failed after LATE_SECONDS is lost; None: none is.
     """
     found = [Finding(subject=f"take {take_id}", what=problem) for take_id, problem in _takes(session, now)]
+    found += [Finding(subject=f"transfer {name}", what=problem) for name, problem in _transfers(session, now)]
     found += [Finding(subject=f"option {option_id}", what=problem) for option_id, problem in _made(session)]
     return found + [Finding(subject=f"offer {offer_id}", what=problem) for offer_id, problem in _offered(session)]
 
@@ -554,6 +592,41 @@ def _takes(session: Session, now: UnixSeconds | None) -> Iterator[tuple[str, str
         if late and (take.state == TakeState.TAKEN or (over and take.state != TakeState.FAILED)):
             problems.append(f"lost: {take.state} for {LATE_SECONDS} s, and its option is {option.state}")
         yield from ((take.id, problem) for problem in problems)
+
+
+def _transfers(session: Session, now: UnixSeconds | None) -> Iterator[tuple[str, str]]:
+    """Yield the transfers that are anything but what their three signed texts say, or that are lost."""
+    for row in session.execute(select(TransferRow).order_by(col(TransferRow.id))).scalars():
+        try:
+            problems = _three_texts(session, row)
+        except (BtcfiError, ValueError, KeyError) as e:  # the others can still be audited
+            problems = [str(e)]
+        if now is not None and row.state == TransferState.TAKEN and now - row.until_unix >= LATE_SECONDS:
+            problems.append(f"lost: {row.state} {now - row.until_unix:,} s after its time")
+        yield from ((row.id, problem) for problem in problems)
+
+
+def _three_texts(session: Session, row: TransferRow) -> list[str]:
+    """Return where a transfer is not what follows from its texts, or its new option from its old one."""
+    part = decode_part(json.loads(row.part))
+    deal = check_part(part, desk=part.offer.offer.desk)
+    old, new = session.get_one(OptionRow, row.option_id), session.get(OptionRow, row.new_option_id)
+    kept = contracts.find_contract(session, row.option_id)
+    checks: list[tuple[str, object, object]] = [
+        ("its id", deal.take_id.hex(), row.id), ("its price, sats", deal.price, row.price_sats),
+        ("its end", deal.until, row.until_unix), ("its new option", part.take.take.option_id, row.new_option_id),
+        ("its contract", deal.contract_id.hex(), None if kept is None else kept.contract_id),
+        *((owner.value, deal.identities[owner].hex(), getattr(row, owner.value)) for owner in Owner),
+        ("the old writer", row.seller, old.writer), ("the old holder", row.holder, old.holder),
+    ]  # fmt: skip
+    if new is not None:
+        checks += [
+            ("the new writer", row.seller, new.writer), ("the new holder", row.newcomer, new.holder),
+            ("terms", terms_of(old), terms_of(new)), ("premium, sats", old.premium_sats, new.premium_sats),
+        ]  # fmt: skip
+    elif row.state in (TransferState.SIGNED, TransferState.DONE):
+        return [f"{row.state}, and option {row.new_option_id} is not there"]
+    return [f"{what} is {found}, and should be {wanted}" for what, wanted, found in checks if wanted != found]
 
 
 def _deal(take: TakeRow, offer: FirmOfferRow, option: OptionRow, accounts: Mapping[str, AccountRow]) -> list[str]:

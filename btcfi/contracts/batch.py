@@ -467,6 +467,12 @@ class Seat:
         """Of what our nonces are for; None where we have given none, or have used them up."""
         return None if self._current is None else self._current.proposal.transaction.txid
 
+    @property
+    def ends(self) -> tuple[OutPoint, ...]:
+        """The contracts of ours that end by it; none where ``txid`` is None."""
+        own = () if self._current is None else self._current.own.values()
+        return tuple(one.ending.funding for one in own)
+
     def is_whole(self, made: Transaction) -> bool:
         """Return whether a transaction is the one that we have signed last, with the signatures of our inputs.
 

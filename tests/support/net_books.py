@@ -122,6 +122,8 @@ class NetScene:
     refund_height: int = 350
     holder_coins: list | None = None
     writer_coins: list | None = None
+    of_event: dict = field(default_factory=dict)
+    """What its event says otherwise: the path whose value settles it."""
 
     def __post_init__(self):
         self.event, self.contract = self.made()
@@ -144,7 +146,8 @@ class NetScene:
 
     def made(self):
         """The event, and what each side puts in with what each range pays."""
-        return (of := event_of(self.book)), contract_of(self.book, of)
+        of = event_of(self.book, **self.of_event)
+        return of, contract_of(self.book, of, path=of.path)
 
     def ranges(self):
         """What each range of outcomes pays the holder."""

@@ -32,7 +32,7 @@ from btcfi.contracts.settle import CompletedCet, TooFewAttestationsError, comple
 from btcfi.contracts.watch import ContractStatus
 from btcfi.errors import ConflictError, InvalidInputError, RetryableError
 from btcfi.market.batch_letters import AllNonces, Asked, Done, Said
-from btcfi.units import Height, Txid
+from btcfi.units import Hash32, Height, Txid
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +98,8 @@ class BatchDeals:
         self._seats: OrderedDict[str, _Sitting] = OrderedDict()
         self._waits: dict[str, _Waits] = {}
         self._said: set[str] = set()
+        self._roots: dict[tuple[str, int], Hash32] = {}
+        """Of our own runs of the guest, by contract and outcome."""
 
     def due_yes(self, statuses: dict[str, ContractStatus | None]) -> list[str]:
         """Return, by their orders' names, the contracts to which a yes is owed: active, and none was said by this run.
@@ -147,7 +149,8 @@ class BatchDeals:
         if sitting is None or (txid := sitting.seat.txid) is None:
             raise NotAskedError(said.number, "has no nonces of ours: it was asked before this process, or is over")
         with self._store.alone():
-            contracts = list(sitting.holdings.values())
+            # an earlier proposal may have had more of ours
+            contracts = [sitting.holdings[point] for point in sitting.seat.ends]
             for contract in contracts:
                 self._alone(contract)
             authority = self._authority(contracts[0].offer.id.hex())
@@ -232,10 +235,12 @@ class BatchDeals:
         if accept is None:
             raise NotAttestedYetError(offer.id.hex())
         keys = {offer.role: offer.party.key, offer.role.other: accept.party.key}
-        root = self._agreements.proof_root(offer, cet.outcome)
+        run = offer.id.hex(), cet.outcome
+        if run not in self._roots:  # once, whatever number of batches asks
+            self._roots[run] = self._agreements.proof_root(offer, cet.outcome)
         ending = Ending.of(
             plan, cet.bucket, buyer=Side(owner=Role.BUYER.value, key=keys[Role.BUYER]),
-            seller=Side(owner=Role.SELLER.value, key=keys[Role.SELLER]), proof_root=root,
+            seller=Side(owner=Role.SELLER.value, key=keys[Role.SELLER]), proof_root=self._roots[run],
         )  # fmt: skip
         event = offer.terms.announcements[0].event
         given = price_input(

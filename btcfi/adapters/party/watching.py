@@ -130,6 +130,8 @@ class Watcher:
         """A block that everything that is done lies below: while the chain has it, nothing of that is looked at."""
         self._failed: dict[str, str] = {}
         """Why contracts could not be looked at the last time: it is said once."""
+        self.also: Callable[[], Sequence[Announcement]] = lambda: ()
+        """What else is settled by attestations: the announcements of our books, which are watched by their own desk."""
         self._announced: dict[tuple[Hash32, bytes], Announcement] = {}
         self._announced_by = 0
         """How many contracts that was read from."""
@@ -157,7 +159,8 @@ class Watcher:
 
     def _is_nobodys(self, kept: Attestation) -> bool:
         """Return whether no oracle of ours made an attestation in our folder: whoever writes there may have."""
-        every = (one for contract in self._store.contracts() for one in contract.offer.terms.announcements)
+        every = [one for contract in self._store.contracts() for one in contract.offer.terms.announcements]
+        every += self.also()
         named = (kept.event, kept.oracle_key)
         return not any(self._is_of(kept, one) for one in every if (one.event.id, one.oracle_key) == named)
 
@@ -175,10 +178,11 @@ class Watcher:
 
     def _expected(self) -> dict[tuple[Hash32, bytes], Announcement]:
         """Return, by event and oracle, what our contracts are to be settled by."""
-        names = self._store.names()
-        if len(names) != self._announced_by:
+        names, also = self._store.names(), self.also()
+        if len(names) + len(also) != self._announced_by:
             every = [one for contract in self._store.contracts() for one in contract.offer.terms.announcements]
-            self._announced, self._announced_by = {(one.event.id, one.oracle_key): one for one in every}, len(names)
+            self._announced = {(one.event.id, one.oracle_key): one for one in (*every, *also)}
+            self._announced_by = len(names) + len(also)
         return self._announced
 
     def watch(self, attestations: Sequence[Attestation] = ()) -> list[Report]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from btcfi.adapters.keystore import Keystore
+from btcfi.adapters.party.book_files import BookFiles
 from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.guest import guest_here_or_aside
 from btcfi.adapters.party.market_deals import MarketDeals
@@ -108,6 +109,7 @@ def watch(
 ) -> None:
     """Walk the chain once and do what is due: broadcast again, settle by attestation, refund after silence."""
     announced = [one for contract in side.store.contracts() for one in contract.offer.terms.announcements]
+    announced += [one for book in BookFiles(side.store) for one in book.proposal.terms.announcements]
     attestations = [read_attestation(source, announced) for source in attestation or []]
     reports = side.desk().watch(attestations)
     say(encode_reports(reports))
@@ -243,6 +245,6 @@ def _check_authority(desk: PartyDesk, store: PartyStore) -> None:
     try:
         desk.owner.mandate()
     except WrongMandateError as e:
-        if not store.names():
+        if not (store.names() or BookFiles(store).names()):
             raise
         sys.stderr.write(f"btcfi party: {e} Contracts that are signed are watched and settled.\n")

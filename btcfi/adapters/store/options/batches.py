@@ -151,7 +151,8 @@ def gather(session: Session, *, tip: Height, rate: SatsPerKvb, now: UnixSeconds,
         )
         .order_by(col(SettlementRow.updated_at_unix), col(OptionRow.id))
     )  # fmt: skip
-    rows = session.execute(query.limit(limit)).all()
+    # of two processes that gather at once one has each: the other passes over what is locked
+    rows = session.execute(query.limit(limit).with_for_update(of=BatchPartRow, skip_locked=True)).all()
     if not rows or rows[0][0].updated_at_unix > now - GATHER_SECONDS:
         return []
     found = _endings(session, [(settlement, option) for settlement, option in rows])
@@ -339,8 +340,10 @@ def _note(session: Session, row: BatchRow, state: Batching, options: Mapping[str
 
 
 def _settlements(session: Session, options: Collection[str]) -> dict[str, SettlementRow]:
-    query = select(SettlementRow).where(col(SettlementRow.option_id).in_(list(options)))
-    return {row.option_id: row for row in session.execute(query).scalars()}
+    """Return settlements by option, locked: what is decided of them is done in this transaction."""
+    query = select(SettlementRow).where(col(SettlementRow.option_id).in_(list(options))).order_by(col(SettlementRow.id))
+    found = session.execute(query.with_for_update(), execution_options={"populate_existing": True}).scalars()
+    return {row.option_id: row for row in found}
 
 
 def _moved(session: Session, state: Batching, options: Mapping[str, str]) -> set[OutPoint]:

@@ -124,7 +124,7 @@ class OptionsOnChain:
 
     def final(self, session: Session, rows: Sequence[TransactionRow], now: UnixSeconds) -> None:
         """Options are active once their funding is final, and settled once their settlement is."""
-        _funded(session, _subjects(rows, FUNDING), now)
+        funded(session, _subjects(rows, FUNDING), now)
         batched = batches.settle_mined(session, [row.txid for row in rows if row.purpose == BATCH], now=now)
         settled(session, [*_subjects(rows, SETTLEMENT), *batched], now)
         for row in rows:
@@ -189,7 +189,8 @@ def _live_collaterals(session: Session, block: Block) -> dict[str, OptionRow]:
     return {str(option.funding_txid): option for option in session.execute(query).scalars()}
 
 
-def _funded(session: Session, option_ids: Sequence[str], now: UnixSeconds) -> None:
+def funded(session: Session, option_ids: Sequence[str], now: UnixSeconds) -> None:
+    """Options are active once what funds them is final, whatever was said of their sales."""
     query = select(OptionRow).where(col(OptionRow.id).in_(option_ids), col(OptionRow.state).in_(FUNDABLE_OPTIONS))
     crossings = [Crossing(row=row, detail="its funding is final") for row in session.execute(query).scalars()]
     named = [one.row.id for one in crossings]

@@ -37,6 +37,7 @@ class OptionRow(SQLModel, table=True):
             (OptionState.CREATED, OptionState.ACTIVE),
             (OptionState.ACTIVE, OptionState.CREATED),  # its funding was reorganised away
             (OptionState.ACTIVE, OptionState.EXPIRED),  # due, or exercised early
+            (OptionState.EXPIRED, OptionState.ACTIVE),  # what had moved its collateral on was reorganised away
             (OptionState.EXPIRED, OptionState.EXERCISED),
             (OptionState.EXPIRED, OptionState.ABANDONED),
             ((OptionState.EXERCISED, OptionState.ABANDONED), OptionState.EXPIRED),  # its settlement was

@@ -289,7 +289,7 @@ def test_settlements_that_cannot_be_built_keep_no_other_one_back(store):
             built = building.build_settlements(
                 session, seen[-1], wallet_key(bytes(32), 0), estimate=None, rule=FeeRule(), tip=Height(1), now=now
             )
-            assert built == 0
+            assert built == []
     assert {one for ids in seen for one in ids} == {"st-a", "st-b", "st-c"}
 
 
@@ -432,6 +432,9 @@ def test_every_table_with_a_life_declares_its_machine_and_the_metadata_names_eig
         "quote_request": "open",
         "take": "taken",
         "market_close": "offered",
+        "transfer": "taken",
+        "transfer_consent": "open",
+        "transfer_offer": "open",
         "webhook": "active",
         "batch": "asking",
     }
