@@ -131,8 +131,8 @@ class BatchDeals:
         for contract in contracts:
             self._alone(contract)
         nonces = sitting.seat.consider(
-            asked.proposal, self._secrets(sitting), authority=self._authority(contracts[0].offer.id.hex()),
-            entropy=self._entropy(32),
+            asked.proposal, self._secrets(sitting), ours=self._ours(),
+            authority=self._authority(contracts[0].offer.id.hex()), entropy=self._entropy(32),
         )  # fmt: skip
         self._seats[asked.batch] = sitting
         self._seats.move_to_end(asked.batch)
@@ -216,6 +216,16 @@ class BatchDeals:
         if len(scripts) != 1:
             raise InvalidInputError("batch.output", "our contracts are paid at several scripts", "one for all of them")
         return _Sitting(seat=Seat(holdings, script=scripts.pop()), holdings=mine)
+
+    def _ours(self) -> set[OutPoint]:
+        """Return the collaterals of every contract in our folder, whatever becomes of it."""
+        found: set[OutPoint] = set()
+        for contract in list(self._store.contracts()):
+            seen = () if contract.watch is None else contract.watch.creations
+            found |= {one.outpoint for one in seen}
+            if not seen and contract.accept is not None:  # in a block, perhaps, that we have not read
+                found.add(self._agreements.of(contract).plan.funding)
+        return found
 
     def _holding(self, contract: PartyContract) -> Holding:
         """Return a contract as our records have it, at the bucket of a CET that we have complete."""

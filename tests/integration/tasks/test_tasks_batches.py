@@ -15,14 +15,18 @@ from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.options import anchors, batches, views
 from btcfi.adapters.store.options.batch_tables import BatchPartRow, BatchRow
 from btcfi.adapters.store.options.tables import SettlementRow
+from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import parse_transaction
 from btcfi.contracts import batching
 from btcfi.contracts.anchor import AnchorItem, AnchorKind, anchor_root, root_from_path
+from btcfi.contracts.batch import build_batch
 from btcfi.contracts.batching import Rules
 from btcfi.contracts.batching_state import encode_state
 from btcfi.contracts.metadata import RecordType, read_record
+from btcfi.errors import InvalidInputError
+from btcfi.market.batch_letters import Asked
 from btcfi.surfaces.rest.deps import Deps
-from btcfi.units import Hash32, Height, UnixSeconds, display_txid
+from btcfi.units import Hash32, Height, Sats, UnixSeconds, display_txid
 from dashboards.operator import drawing
 from dashboards.trader.verifying import Verifier, read_option
 from tasks import batches as asked
@@ -325,6 +329,30 @@ def test_a_party_leaves_its_contract_to_a_batch_for_minutes_and_never_near_the_r
     assert deals.holds(contract, funding, tip=tip, refund_height=Height(tip + LAST_BLOCKS)) == ""
     now[0] += HOLD_SECONDS
     assert deals.holds(contract, funding, tip=tip, refund_height=far) == ""
+
+
+def test_two_equal_contracts_that_a_desk_shows_one_at_a_time_are_not_signed_for_one_output(stage, world):
+    """The first proposal of a batch spends one, the second both; of the one output each would be the due.
+
+    Their attestations have come with the letters of the tests before.
+    """
+    bob = stage.accounts["bob"].desk
+    pair = [one for one in bob._store.contracts() if one.order in (world["late"][0], world["spent"][0])]
+    one, other = (bob.batches._holding(contract).ending for contract in pair)
+    assert one.cet == other.cet
+    scripts = {"buyer": one.contract.buyer_script, "seller": one.contract.seller_script}
+    alone = build_batch([one], scripts, rate=SatsPerKvb(2_000)).proposal("buyer", 1)
+    assert bob.batches.proposed(Asked(batch="0" * 32, proposal=alone)).parts
+    both = build_batch([one, other], scripts, rate=SatsPerKvb(2_000))
+    due = one.dues(both.share).buyer
+    assert both.paid["buyer"] == 2 * due
+    more = {scripts["buyer"]: -due, scripts["seller"]: due}
+    outputs = [replace(out, value=Sats(out.value + more[out.script])) for out in both.transaction.outputs[:-1]]
+    honest = both.proposal("buyer", 2)
+    made = replace(honest.transaction, outputs=(*outputs, both.transaction.outputs[-1]))
+    with pytest.raises(InvalidInputError) as refused:
+        bob.batches.proposed(Asked(batch="0" * 32, proposal=replace(honest, transaction=made)))
+    assert refused.value.field == "batch.inputs"
 
 
 def test_a_batch_that_nobody_moves_holds_no_settlement_for_longer_than_its_patience(stage, world):
