@@ -231,7 +231,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "lowest_sats_per_kvb": 2_100,
     "middle_sats_per_kvb": 3_400,
     "next_blocks": [],
-    "pool_problem": None,
+    "pool_problem": "the node does not answer",
     "pool_transactions": 41_200,
     "pool_vbytes": 18_400_000,
     "put_off": 16_400,
