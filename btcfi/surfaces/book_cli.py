@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -176,7 +177,9 @@ def accept(
     proposal = decode_proposal(_of_type(read_message(message), PROPOSAL))
     market = _market(proposal.terms.book, spot, volatility, UnixSeconds(int(time.time())))
     desk = side.desk(show=asking(yes=yes))
-    answer = desk.books.accept(proposal, _announced(announcement), value=_value(proposal.terms.book, market))
+    answer = desk.books.accept(
+        proposal, _announced(announcement), value=_value(proposal.terms.book, market), priced=_priced(market)
+    )  # fmt: skip
     write_message(out, encode_answer(answer))
     say({"book": proposal.id.hex(), "answer": out}, quiet=out == "-")
 
@@ -405,6 +408,15 @@ def _value(book: Book, market: BookMarket | None) -> int | None:
     from btcfi.payoffs.book_value import book_sats  # noqa: PLC0415 - as above
 
     return book_sats(book, market)
+
+
+def _priced(market: BookMarket | None) -> Callable[[BookDeal], int] | None:
+    """Return what prices the ranges of a deal: what its author's tolerance makes of the book."""
+    if market is None:
+        return None
+    from btcfi.payoffs.book_value import ranges_sats  # noqa: PLC0415 - as above
+
+    return lambda made: ranges_sats(made.contract, made.netted.plan.buckets, market)
 
 
 def _legs(book: Book, market: BookMarket | None) -> Sats:
