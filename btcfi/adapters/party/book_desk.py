@@ -146,8 +146,8 @@ class BookDesk:
         """Check a proposal against our own computation and mandate, pre-sign every CET and the refund, remember both.
 
         announcements: of every oracle, as we have them from the oracles themselves. value: what the book is worth
-        to its holder by our own pricing. priced: the same of the ranges that are proposed for it; whichever is worse for us
-        counts. A proposal that was answered before gets the same answer again. Raises WrongMessageError,
+        to its holder by our own pricing. priced: the same of the ranges that are proposed for it; whichever is worse
+        for us counts. A proposal that was answered before gets the same answer again. Raises WrongMessageError,
         WrongAnnouncementError, BookDisagreesError, WrongMandateError, OutsideMandateError, InsufficientFundsError; then
         nothing is reserved.
         """

@@ -424,6 +424,12 @@ def under_way_of(session: Session, option_id: str) -> TransferRow | None:
     return session.exec(query.limit(1)).first()
 
 
+def moving(session: Session) -> frozenset[str]:
+    """Return the options that are not over and of which a transfer is signed."""
+    query = select_columns(col(TransferRow.option_id)).where(col(TransferRow.state) == TransferState.SIGNED)
+    return frozenset(session.execute(query).scalars())
+
+
 def _is_closing(session: Session, option_id: str) -> bool:
     going = (CloseState.ANSWERED, CloseState.SIGNED, CloseState.DONE)
     query = select(CloseRow.id).where(CloseRow.option_id == option_id, col(CloseRow.state).in_(going))

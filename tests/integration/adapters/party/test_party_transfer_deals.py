@@ -23,6 +23,7 @@ from btcfi.adapters.party.transfer_deals import UNSENT_SECONDS, AnotherTransferE
 from btcfi.bitcoin.adaptor import WrongAdaptorError
 from btcfi.bitcoin.address import decode_address
 from btcfi.bitcoin.fees import SatsPerKvb
+from btcfi.contracts.batch import build_batch
 from btcfi.contracts.mandate import Bounds, CloseRule
 from btcfi.contracts.messages import Role
 from btcfi.contracts.reopen import Held, Leaving
@@ -30,11 +31,12 @@ from btcfi.contracts.splice import CoinMissingError, Owner
 from btcfi.contracts.watch import ContractStatus
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.market import transfer_letters as letters
+from btcfi.market.batch_letters import Asked
 from btcfi.market.closing import CloseGo
 from btcfi.market.transfer import TransferPart, check_part
 from btcfi.market.transfer_letters import Ask
 from btcfi.market.transferring import Round, Transfer
-from btcfi.units import Sats, Txid, UnixSeconds
+from btcfi.units import Hash32, Sats, Txid, UnixSeconds
 from tests.support.accounts import DESK, DESK_BOX_SECRET, Trader
 from tests.support.contracts import ORACLES
 from tests.support.letter_desk import LetterDesk
@@ -188,6 +190,14 @@ class Three(TwoParties):
 
     def new(self):
         return self.state.reopened.statement.offer.id.hex()
+
+    def due_in_batch(self, owner):
+        """One side's part in batches, and its old contract's end once it has its attestation; no guest is proved."""
+        desk, attested = self.desk(owner), self.attestation()
+        desk.batches.wanted = True
+        desk.learn(attested)
+        desk.batches._roots[self.old, attested.outcome] = Hash32(bytes(32))
+        return desk.batches, desk.batches._holding(self.store(NAMES[owner]).load(self.old)).ending
 
     def check_live(self, owner):
         self.desk(owner).closes.check_live(self.store(NAMES[owner]).load(self.old))
@@ -429,6 +439,17 @@ def test_beside_a_close_that_was_signed_no_part_of_a_transfer_is(three):
         three.transfers(Owner.SELLER).consent(
             three.old, valid_until=UnixSeconds(int(time.time()) + 60), number=9, member=three.members[Owner.SELLER]
         )
+
+
+def test_a_contract_whose_signed_transfer_waits_ends_in_no_batch(three):
+    three.until()
+    for owner, name in ((Owner.SELLER, "seller"), (Owner.HOLDER, "buyer")):
+        batches, ending = three.due_in_batch(owner)
+        scripts = {"buyer": ending.contract.buyer_script, "seller": ending.contract.seller_script}
+        proposal = build_batch([ending], scripts, rate=RATE).proposal(name, 1)
+        with pytest.raises(AnotherEndError) as refused:
+            batches.proposed(Asked(batch="0" * 32, proposal=proposal))
+        assert refused.value.txid == three.txid
 
 
 def test_a_coin_that_is_spent_meanwhile_stops_each_before_it_signs(three):
