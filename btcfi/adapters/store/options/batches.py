@@ -160,7 +160,8 @@ def gather(
     rows = session.execute(query.limit(limit).with_for_update(of=BatchPartRow, skip_locked=True)).all()
     if not rows or rows[0][0].updated_at_unix > now - GATHER_SECONDS:
         return []
-    _set_aside(session, {option.id: MOVING for _, option in rows if option.id in moving})
+    stay = {option.id: MOVING for _, option in rows if option.id in moving}
+    _set_aside(session, stay)
     found = _endings(session, [(settlement, option) for settlement, option in rows if option.id not in moving])
     fit, scripts = _of_one_script(session, found)
     begun = []
@@ -169,7 +170,7 @@ def gather(
             _set_aside(session, {fit[some[0]]: ALONE})
             continue
         begun.append(_begin(session, some, {one: fit[one] for one in some}, scripts, rate=rate, now=now))
-    if begun or fit or moving:
+    if begun or fit or stay:
         enqueue(session, [Work(flow="send")], now=now)  # what was set apart
     return begun
 
