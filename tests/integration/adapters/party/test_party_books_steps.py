@@ -6,6 +6,7 @@ The chain is in this process: what a real node takes, ``test_party_books`` shows
 import json
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -32,6 +33,7 @@ from btcfi.payoffs.book import book_of
 from btcfi.payoffs.book_guest import BookDisagreesError, settle_in_python
 from btcfi.payoffs.book_messages import encode_proposal, propose
 from btcfi.payoffs.curve import Leg, LegKind
+from btcfi.surfaces.party import screen
 from btcfi.units import CentsPerBtc, Sats
 from tests.support.foreign_oracle import ForeignOracle
 from tests.support.little_chain import wallet_here
@@ -266,6 +268,18 @@ def test_a_book_with_a_barrier_of_two_of_three_oracles_goes_the_same_way(wallet,
     outcome = two.event.outcome(CentsPerBtc(9_000_000), condition=True)
     asked = made.contract.payout_at(outcome, made.terms.rule, premium=made.terms.legs_premium)
     assert asked in {one.value for one in two.spent(name).outputs}
+
+
+def test_who_answers_reads_since_when_a_barrier_counts_which_may_have_been_touched_before(wallet, tmp_path):
+    book = book_of(
+        legs_of(CONDORS[2:], 10), knock_outs=legs_of([CONDORS[0]], 10), barrier=CentsPerBtc(8_000_000), expiry=EXPIRY,
+        floor=FLOOR,
+    )  # fmt: skip
+    two, shown = TwoBooks(wallet, tmp_path, book=book), []
+    two.show = shown.append
+    two.theirs.accept(two.propose(), two.announcements)
+    began = datetime.fromtimestamp(two.event.expiry - 86_400, UTC)
+    assert f"from {began:%Y-%m-%d %H:%M} UTC on" in screen.book_screen(shown[0])
 
 
 def test_a_book_is_settled_on_the_word_of_another_house_s_oracle(wallet, tmp_path):
