@@ -19,7 +19,13 @@ from btcfi.adapters.party.membership import Membership
 from btcfi.adapters.party.postman import Postman
 from btcfi.adapters.party.reopened import AnotherEndError, AnotherHalfError, keep_new
 from btcfi.adapters.party.transfer_book import MAX_FILE_BYTES, TransferState, WordWithdrawnError
-from btcfi.adapters.party.transfer_deals import UNSENT_SECONDS, AnotherTransferError, NoCoinError, TransferOverError
+from btcfi.adapters.party.transfer_deals import (
+    UNSENT_SECONDS,
+    AnotherTransferError,
+    NoCoinError,
+    OlderFolderError,
+    TransferOverError,
+)
 from btcfi.bitcoin.adaptor import WrongAdaptorError
 from btcfi.bitcoin.address import decode_address
 from btcfi.bitcoin.fees import SatsPerKvb
@@ -450,6 +456,31 @@ def test_a_contract_whose_signed_transfer_waits_ends_in_no_batch(three):
         with pytest.raises(AnotherEndError) as refused:
             batches.proposed(Asked(batch="0" * 32, proposal=proposal))
         assert refused.value.txid == three.txid
+
+
+def test_a_transfer_of_which_nothing_was_signed_is_forgotten_a_day_later_and_one_that_was_is_not(three):
+    three.until(Round.READY)
+    unsigned = three.deal
+    three.later(SECONDS + UNSENT_SECONDS)
+    assert {three.kept(owner).state for owner in Owner} == {TransferState.OVER}
+    three.later(86_400)
+    assert [three.transfers(owner).book.find(unsigned.take_id) for owner in Owner] == [None] * 3
+    three.later(-2 * 86_400)
+    three.agree()
+    three.until(Round.SELLER)
+    three.later(2 * 86_400)
+    assert None not in [three.kept(owner) for owner in Owner]
+
+
+def test_an_older_copy_of_a_folder_says_that_it_lacks_the_contract_of_a_transfer_that_it_has_signed(three):
+    three.until(Round.READY)
+    older = {owner: three.kept(owner) for owner in (Owner.SELLER, Owner.NEWCOMER)}
+    made = three.until().state.finish()
+    for owner, kept in older.items():
+        three.transfers(owner).book.save(kept)
+        with pytest.raises(OlderFolderError):
+            three.transfers(owner).done(letters.encode_done(three.deal.take_id, made))
+        assert three.kept(owner).state is TransferState.OPEN
 
 
 def test_a_coin_that_is_spent_meanwhile_stops_each_before_it_signs(three):
