@@ -13,8 +13,7 @@ from typing import Final
 import typer
 
 from btcfi.contracts.explain import fixing_in_words
-from btcfi.contracts.mandate import condition_since
-from btcfi.contracts.mandate import SignedMandate, encode_mandate
+from btcfi.contracts.mandate import SignedMandate, condition_since, encode_mandate
 from btcfi.contracts.messages import Role
 from btcfi.contracts.option import SECONDS_PER_BLOCK
 from btcfi.contracts.payouts import decode_terms
