@@ -15,6 +15,7 @@ from typing import Any, Final
 import structlog
 
 from btcfi.adapters.chain.pool import asking_rate
+from btcfi.adapters.store.market.transfers import moving
 from btcfi.adapters.store.options import attesting, batches
 from btcfi.adapters.store.options.batches import Open, Stuck
 from btcfi.bitcoin.transaction import OutPoint
@@ -125,7 +126,7 @@ def _gather(here: Context) -> None:
     client = node(os.getpid())
     tip, rate = client.block_count(), asking_rate(client, TARGET_BLOCKS)
     with here.work() as session:
-        begun = batches.gather(session, tip=tip, rate=rate, now=here.now())
+        begun = batches.gather(session, tip=tip, rate=rate, now=here.now(), moving=moving(session))
     if begun:
         log.info("batches begun", many=len(begun), first=begun[0])
 

@@ -536,10 +536,19 @@ def check_event(option: OptionTerms, event: OracleEvent | None) -> None:
 
 def window_of(event: OracleEvent) -> tuple[int, int]:
     """Return from when to when an event's condition is looked at. Raises InvalidInputError for another text."""
-    found = _CONDITION.fullmatch(event.condition)
+    return _window(event.condition)
+
+
+def condition_since(condition: str) -> int:
+    """Return after which minute a condition is looked at. Raises as ``window_of``."""
+    return _window(condition)[0]
+
+
+def _window(condition: str) -> tuple[int, int]:
+    found = _CONDITION.fullmatch(condition)
     if found is None:
         expected = "agreed price >= CENTS cents between UNIX and UNIX, or <="
-        raise InvalidInputError("event.condition", repr(event.condition), expected)
+        raise InvalidInputError("event.condition", repr(condition), expected)
     return int(found[3]), int(found[4])
 
 

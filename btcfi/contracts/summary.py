@@ -48,6 +48,8 @@ class Summary:
     """What is made of its minutes up to the expiry."""
     rounding: PriceRounding | None
     expiry: Slot
+    condition: str
+    """Of the event: whether a barrier was touched, and between which minutes; empty without one."""
     expiry_height: Height
     refund_height: Height
     oracles: tuple[bytes, ...]
@@ -85,6 +87,7 @@ def summary_of(agreement: Agreement, role: Role, *, mandate: int) -> Summary:
         fixing=event.fixing,
         rounding=event.rounding,
         expiry=event.expiry,
+        condition=event.condition,
         expiry_height=terms.expiry_height,
         refund_height=terms.refund_height,
         oracles=tuple(one.oracle_key for one in terms.announcements),

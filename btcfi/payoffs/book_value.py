@@ -6,10 +6,12 @@ two curves and a chance that one becomes the other: it is not priced here, and s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from btcfi.contracts.buckets import Bucket
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import CENTS_PER_DOLLAR
 from btcfi.payoffs.book import Book, BookContract
@@ -92,6 +94,34 @@ def book_greeks(book: Book, market: BookMarket) -> Greeks:
 def book_sats(book: Book, market: BookMarket) -> int:
     """Return what a book is worth to its holder in satoshis at the spot. Raises as ``book_greeks``."""
     return _in_sats(float(book_greeks(book, market).premium), market)
+
+
+def ranges_sats(contract: BookContract, buckets: Sequence[Bucket], market: BookMarket) -> int:
+    """Return what the ranges of a book's contract are worth to its holder in satoshis, beyond what it puts in.
+
+    A range pays one amount at each of its prices. Where the price is likely to stay in one part of a range, that is
+    another amount than the book's own: whoever proposes the tolerance chooses which. Raises as ``book_greeks``.
+    """
+    if contract.book.barrier is not None:
+        raise InvalidInputError(
+            "barrier", f"{contract.book.barrier} cents, and a barrier is not priced", "a book without one"
+        )
+    event, spread = contract.event, market.volatility * math.sqrt(market.tau_years)
+    # of satoshis, and not of dollars: each price counts by what a bitcoin is worth there
+    middle = math.log(market.spot / CENTS_PER_DOLLAR) + market.rate * market.tau_years + spread * spread / 2
+    worth, below = 0.0, 0.0
+    for one in buckets:
+        first = (one.prefix + 1) << (event.digits - one.length)
+        upto = 1.0 if first > event.max_price else _chance_below(math.log(first) - middle, spread)
+        worth += (one.payout - contract.holder) * (upto - below)
+        below = upto
+    return round(worth)
+
+
+def _chance_below(distance: float, spread: float) -> float:
+    if spread == 0:
+        return float(distance > 0)
+    return math.erfc(-distance / (spread * math.sqrt(2))) / 2
 
 
 def legs_premium(book: Book, market: BookMarket) -> Sats:

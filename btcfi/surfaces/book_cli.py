@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -59,7 +60,7 @@ from btcfi.payoffs.netted import ANY_EVENT, netted
 from btcfi.payoffs.report import report
 from btcfi.surfaces.cli import Once
 from btcfi.surfaces.party.oracles import read_announcement
-from btcfi.surfaces.party.screen import ROLES, asking, book_rows
+from btcfi.surfaces.party.screen import ROLES, asking, book_rows, condition_rows
 from btcfi.surfaces.party.side import (
     Announcements,
     IdentityPassphrase,
@@ -176,7 +177,9 @@ def accept(
     proposal = decode_proposal(_of_type(read_message(message), PROPOSAL))
     market = _market(proposal.terms.book, spot, volatility, UnixSeconds(int(time.time())))
     desk = side.desk(show=asking(yes=yes))
-    answer = desk.books.accept(proposal, _announced(announcement), value=_value(proposal.terms.book, market))
+    answer = desk.books.accept(
+        proposal, _announced(announcement), value=_value(proposal.terms.book, market), priced=_priced(market)
+    )  # fmt: skip
     write_message(out, encode_answer(answer))
     say({"book": proposal.id.hex(), "answer": out}, quiet=out == "-")
 
@@ -267,6 +270,7 @@ def show(
         "expiry": iso(proposal.terms.book.expiry), "expiry_height": proposal.terms.expiry_height,
         "refund_height": proposal.terms.refund_height, "threshold": proposal.terms.threshold,
         "oracles": [one.oracle_key.hex() for one in proposal.terms.announcements],
+        "condition": contract.event.condition,
         "curves": [_curve_json(name, one, proposal.terms, prices) for name, one in _halves(contract)],
         "holder_puts_in_sats": contract.holder, "writer_puts_in_sats": contract.writer,
     } | ({} if kept is None or kept.answer is None else _sides(kept))  # fmt: skip
@@ -276,7 +280,7 @@ def show(
     if as_json:
         typer.echo(json.dumps(said))
         return
-    for line in _in_words(said, proposal.terms.book):
+    for line in _in_words(said, proposal.terms.book, contract.event.condition):
         typer.echo(line)
     if draw:
         for name, half in _halves(contract):
@@ -407,6 +411,15 @@ def _value(book: Book, market: BookMarket | None) -> int | None:
     return book_sats(book, market)
 
 
+def _priced(market: BookMarket | None) -> Callable[[BookDeal], int] | None:
+    """Return what prices the ranges of a deal: what its author's tolerance makes of the book."""
+    if market is None:
+        return None
+    from btcfi.payoffs.book_value import ranges_sats  # noqa: PLC0415 - as above
+
+    return lambda made: ranges_sats(made.contract, made.netted.plan.buckets, market)
+
+
 def _legs(book: Book, market: BookMarket | None) -> Sats:
     from btcfi.payoffs.book_value import legs_premium  # noqa: PLC0415 - as above
 
@@ -493,9 +506,10 @@ def _line(contract: BookContract, half: Netted, terms: BookTerms, count: int, na
     )  # fmt: skip
 
 
-def _in_words(said: dict[str, Any], book: Book) -> list[str]:
+def _in_words(said: dict[str, Any], book: Book, condition: str) -> list[str]:
     lines = [f"book {said['book']}: {said['state']}, proposed by its {said['proposed_by']} {said['proposer'][:16]}"]
-    lines += [f"  {name:<24} {text}" for name, text in book_rows(book).items()]
+    rows = book_rows(book) | condition_rows(condition)
+    lines += [f"  {name:<24} {text}" for name, text in rows.items()]
     lines += [
         f"  {'expiry':<24} {said['expiry']}, settled after block {said['expiry_height']:,}",
         f"  {'refund':<24} to each what it put in, from block {said['refund_height']:,} on",

@@ -234,6 +234,9 @@ def take(
             "you": "hold it: its writer's collateral stays, and its terms",
             "quantity": f"{hundredths(found.quantity)} BTC",
             "collateral": f"{in_btc(terms.collateral)} BTC, of its writer",
+            **({} if terms.barrier is None else {
+                "barrier": "counts since the option was made: once touched it pays nothing, also if before you came"
+            }),
             "you pay": f"{in_btc(found.price)} BTC ({found.price:,} sat), and the transaction, {found.rate:,} sat/kvB",
             "worst case": f"you lose {in_btc(found.price)} BTC ({found.price:,} sat), and that fee",
             "who sells it": found.holder.hex()[:16],

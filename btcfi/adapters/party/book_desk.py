@@ -140,13 +140,16 @@ class BookDesk:
         return made
 
     def accept(
-        self, proposal: Proposal, announcements: Sequence[Announcement], *, value: int | None = None
+        self, proposal: Proposal, announcements: Sequence[Announcement], *, value: int | None = None,
+        priced: Callable[[BookDeal], int] | None = None,
     ) -> Answer:  # fmt: skip
         """Check a proposal against our own computation and mandate, pre-sign every CET and the refund, remember both.
 
-        announcements: of every oracle, as we have them from the oracles themselves. A proposal that was answered before
-        gets the same answer again. Raises WrongMessageError, WrongAnnouncementError, BookDisagreesError,
-        WrongMandateError, OutsideMandateError, InsufficientFundsError; then nothing is reserved.
+        announcements: of every oracle, as we have them from the oracles themselves. value: what the book is worth
+        to its holder by our own pricing. priced: the same of the ranges that are proposed for it; whichever is worse
+        for us counts. A proposal that was answered before gets the same answer again. Raises WrongMessageError,
+        WrongAnnouncementError, BookDisagreesError, WrongMandateError, OutsideMandateError, InsufficientFundsError; then
+        nothing is reserved.
         """
         if (before := self._answered(proposal)) is not None:
             return before
@@ -164,6 +167,8 @@ class BookDesk:
             number, policy = self._store.take_number(), self._policy()
         party = self._party(number, puts_in + (terms.premium if role is Role.BUYER else -terms.premium), terms.rate)
         made = self._deal(proposal, party, policy)
+        if value is not None and priced is not None:
+            value = (min if role is Role.BUYER else max)(value, priced(made))
         authority = self._ask(made, role, value)
         self._show(BookSummary(deal=made, role=role, value=value, mandate=authority.mandate.number))
         with self._store.alone():  # the owner may have read for an hour: what was checked is checked again

@@ -219,7 +219,11 @@ class TransferBook:
         Not one is left out: its coins would be named a second time.
         """
         for path in sorted(self._folder.glob("*.json")):
-            yield _KEPT.read(read_untrusted_json(path, at_most=MAX_FILE_BYTES, what="transfer"), path.name)
+            try:
+                found = read_untrusted_json(path, at_most=MAX_FILE_BYTES, what="transfer")
+            except NotFoundError:  # forgotten meanwhile, by the party's other process
+                continue
+            yield _KEPT.read(found, path.name)
 
     def find(self, take: Hash32) -> KeptTransfer | None:
         """Return what is kept of a transfer, None before anything is."""
@@ -243,6 +247,10 @@ class TransferBook:
             raise InvalidInputError("transfer", f"{len(raw):,} bytes to remember", f"at most {MAX_FILE_BYTES:,}")
         write_private(self._folder / f"{kept.take_id.hex()}.json", raw)
         return kept
+
+    def forget(self, take: Hash32) -> None:
+        """Forget a transfer of which nothing was signed and whose time is long over."""
+        (self._folder / f"{take.hex()}.json").unlink(missing_ok=True)
 
     def coins(self) -> set[OutPoint]:
         """Return the outpoints of our coins that transfers hold."""

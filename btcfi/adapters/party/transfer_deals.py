@@ -98,6 +98,17 @@ class TransferOverError(ConflictError):
         self.take, self.problem = take, problem
 
 
+class OlderFolderError(ConflictError):
+    """A transfer that all have signed, we too, of which this folder has no new contract: it is an older copy."""
+
+    def __init__(self, take: Hash32) -> None:
+        super().__init__(
+            f"transfer {take.hex()[:16]}: we have signed it, and this folder lacks its new contract: it is an older "
+            "copy; restore a newer one"
+        )
+        self.take = take
+
+
 class NoCoinError(InsufficientFundsError):
     """A holder without a coin of its own for a transfer that it could then not take back."""
 
@@ -230,12 +241,17 @@ class TransferDeals:
             return self._part(ask, deal, kept, reopened)
 
     def done(self, message: object) -> KeptTransfer:
-        """Keep the transaction that all have signed, and send it, too. Raises InvalidInputError for anything else."""
+        """Keep the transaction that all have signed, and send it, too.
+
+        Raises InvalidInputError for anything else, OlderFolderError.
+        """
         take_id, made = letters.decode_done(message)
         with self._store.alone():
             kept = self._find(take_id)
             reopened = self._reopened(kept, self._deal(kept))
             reopen.check_signed(reopened, made)
+            if kept.number is not None and not kept.new:  # what we have signed since is in a newer folder
+                raise OlderFolderError(take_id)
             if kept.new:
                 keep_signed(self._store, reopened, made)
             kept = self.book.save(replace(kept, state=TransferState.DONE))
@@ -265,10 +281,22 @@ class TransferDeals:
         """Free what transfers hold whose time is over, and note whose coins are gone for good."""
         for kept in self.book:
             try:
-                if kept.state is not TransferState.VOID and self._look(kept).state is TransferState.OVER:
+                if self._is_idle(kept):
+                    self._forget(kept.take_id)
+                elif kept.state is not TransferState.VOID and self._look(kept).state is TransferState.OVER:
                     self._take_home(self._find(kept.take_id))
             except BtcfiError as e:  # one transfer's trouble is its own
                 log.warning("transfer %s is not let go: %s", kept.take_id.hex()[:16], e)
+
+    def _is_idle(self, kept: KeptTransfer) -> bool:
+        """Return whether a transfer came to nothing a day ago and we have signed nothing of it: strangers make many."""
+        signed = Round.READY.value in kept.said or kept.new
+        return kept.state is TransferState.OVER and not signed and kept.until <= self._clock() - DAY_SECONDS
+
+    def _forget(self, take: Hash32) -> None:
+        with self._store.alone():
+            if self._is_idle(self._find(take)):
+                self.book.forget(take)
 
     def dead_ends(self, contract: PartyContract) -> set[Txid]:
         """Return the transfers of a contract that nobody can finish any more.

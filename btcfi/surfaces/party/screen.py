@@ -13,7 +13,7 @@ from typing import Final
 import typer
 
 from btcfi.contracts.explain import fixing_in_words
-from btcfi.contracts.mandate import SignedMandate, encode_mandate
+from btcfi.contracts.mandate import SignedMandate, condition_since, encode_mandate
 from btcfi.contracts.messages import Role
 from btcfi.contracts.option import SECONDS_PER_BLOCK
 from btcfi.contracts.payouts import decode_terms
@@ -89,6 +89,7 @@ def contract_screen(summary: Summary) -> str:
     return rows_screen(f"You are about to sign a contract as its {summary.role.value}.", {
         "option": _option_line(option),
         "expiry": f"{_when(summary.expiry)} by {summary.feed}, settled after block {summary.expiry_height:,}",
+        **condition_rows(summary.condition),
         "settled at": fixing_in_words(summary.fixing, summary.expiry, summary.rounding),
         "collateral": f"{_amount(summary.collateral)}, {'your own' if seller else 'of the seller'}",
         "premium": f"{_amount(summary.premium)}, {'paid to you' if seller else 'paid by you'}",
@@ -119,6 +120,7 @@ def book_screen(summary: BookSummary) -> str:
     wait = (terms.refund_height - terms.expiry_height) * SECONDS_PER_BLOCK
     return rows_screen(f"You are about to sign a net book as its {ROLES[role]}.", {
         **book_rows(terms.book),
+        **condition_rows(event.condition),
         "expiry": f"{_when(event.expiry)} by {event.feed}, settled after block {terms.expiry_height:,}",
         "settled at": fixing_in_words(event.fixing, event.expiry, event.rounding),
         "you put in": _amount(made.puts_in(role)),
@@ -161,6 +163,18 @@ def book_rows(book: Book) -> dict[str, str]:
         "the holder": f"\n{'':<{_WIDTH + 3}}".join(lines),
         "floor": "none" if book.floor is None else f"{_usd(book.floor)}: below it, it settles as at it",
         **({} if book.barrier is None else {"barrier": _usd(book.barrier)}),
+    }
+
+
+def condition_rows(condition: str) -> dict[str, str]:
+    """Return from when on an event's barrier counts as a row of a screen; none without one.
+
+    A window that began long ago may hold a minute that has touched it: what ends by it is worth nothing then.
+    """
+    if not condition:
+        return {}
+    return {
+        "barrier counts": f"from {_when(condition_since(condition))} on: one touched since then is touched for good"
     }
 
 

@@ -1,18 +1,23 @@
 """What a shape is worth: the sum of its parts against an integral over the lognormal, Greeks by differences of that."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from scipy.integrate import quad
 
+from btcfi.contracts.buckets import ToleranceRule
 from btcfi.payoffs import vector
+from btcfi.payoffs.book import contract_of
+from btcfi.payoffs.book_value import BookMarket, book_sats, ranges_sats
 from btcfi.payoffs.shapes import SHAPES, Ask
 from btcfi.payoffs.value import HIGHEST, value
 from btcfi.pricing import black_scholes, quadrature
 from btcfi.pricing.domain import PricingDomainError
-from btcfi.units import CentiBtc, CentsPerBtc
+from btcfi.units import BasisPoints, CentiBtc, CentsPerBtc, Sats
+from tests.support.net_books import condors, event_of
 
 STRIKES = {1: (7_000_000,), 2: (6_500_050, 7_500_000), 3: (6_300_000, 7_000_000, 7_700_000), 4: (6_000_000, 6_500_000,
     7_300_000, 7_800_000)}  # fmt: skip
@@ -169,3 +174,15 @@ def test_twice_the_position_is_worth_twice_as_much():
     for name in SHAPES:
         once, twice = (value(payoff_of(name, quantity=many), **MARKET) for many in (250, 500))
         assert twice.premium == pytest.approx(2 * once.premium, rel=1e-7, abs=1e-6)
+
+
+def test_ranges_are_worth_what_their_book_is_where_they_are_narrow_and_else_what_they_pay():
+    book = condors()
+    contract = contract_of(book, event_of(book))
+    market = BookMarket(spot=CentsPerBtc(10_000_000), tau_years=7 / 365, volatility=0.6)
+    worth = book_sats(book, market)
+    narrow = contract.buckets(ToleranceRule(tolerance=BasisPoints(10)), premium=Sats(1_000_000))
+    assert ranges_sats(contract, narrow, market) == pytest.approx(worth, rel=1e-3, abs=1_000)
+    flat = [replace(one, payout=Sats(contract.holder + 7_000)) for one in narrow]
+    assert ranges_sats(contract, flat, market) == 7_000
+    assert ranges_sats(contract, flat, replace(market, tau_years=0.0)) == 7_000

@@ -50,7 +50,7 @@ from btcfi.adapters.store.market.transfer_tables import (
 )
 from btcfi.adapters.store.options.contract_tables import ContractRow
 from btcfi.adapters.store.options.contracts import agreed_terms
-from btcfi.adapters.store.options.options import locked_option
+from btcfi.adapters.store.options.options import knocked_out, locked_option
 from btcfi.adapters.store.options.settled import find_settlement
 from btcfi.adapters.store.options.tables import OptionRow, OptionState
 from btcfi.adapters.store.spine.edges import Crossing, Work, cross, cross_all, enqueue, record
@@ -404,10 +404,16 @@ def over_by(session: Session, option: OptionRow, at: Moment) -> str | None:
         return "its expiry has passed"
     if option.expiry_height is None:
         return "its contract is not known here"
+    if knocked_out(session, option, at.market):
+        return "its barrier was touched, and it pays nothing any more"
+    return _near_its_end(session, option.expiry_height, at)
+
+
+def _near_its_end(session: Session, expiry_height: int, at: Moment) -> str | None:
     walked = walked_to(session)
     tip = 0 if walked is None else walked.height
-    if at.last_blocks and tip + at.last_blocks > option.expiry_height:
-        left = max(option.expiry_height - tip, 0)
+    if at.last_blocks and tip + at.last_blocks > expiry_height:
+        left = max(expiry_height - tip, 0)
         return f"block {tip:,} is {left} before the expiry's, and {at.last_blocks} are asked for"
     return None
 
@@ -416,6 +422,12 @@ def under_way_of(session: Session, option_id: str) -> TransferRow | None:
     """Return the transfer of an option that is under way; DONE is none: the option is over then."""
     query = select(TransferRow).where(TransferRow.option_id == option_id, col(TransferRow.state).in_(UNDER_WAY))
     return session.exec(query.limit(1)).first()
+
+
+def moving(session: Session) -> frozenset[str]:
+    """Return the options that are not over and of which a transfer is signed."""
+    query = select_columns(col(TransferRow.option_id)).where(col(TransferRow.state) == TransferState.SIGNED)
+    return frozenset(session.execute(query).scalars())
 
 
 def _is_closing(session: Session, option_id: str) -> bool:

@@ -57,6 +57,7 @@ LATE_BLOCKS: Final = 6
 ALONE: Final = "nothing ends together with it"
 SCRIPT: Final = "one of its sides is paid elsewhere than by its other contracts"
 REFUSED: Final = "the node took the batch not"
+MOVING: Final = "a transfer of its position waits for a block"
 WAITED: Final = f"no block took the batch in {LATE_BLOCKS}"
 
 _ID_TAG: Final = "BTCFi/batch/id/v1"
@@ -135,10 +136,14 @@ def waits(session: Session, *, now: UnixSeconds) -> bool:
     return bool(session.execute(select(ripe)).scalar_one())
 
 
-def gather(session: Session, *, tip: Height, rate: SatsPerKvb, now: UnixSeconds, limit: int = 1_024) -> list[str]:
+def gather(
+    session: Session, *, tip: Height, rate: SatsPerKvb, now: UnixSeconds, limit: int = 1_024,
+    moving: Collection[str] = (),
+) -> list[str]:  # fmt: skip
     """Begin batches of what waits for one, once the first of it has waited GATHER_SECONDS; return their ids.
 
-    What nothing goes together with, or is near its refund height, goes by its CET.
+    What nothing goes together with, or is near its refund height, goes by its CET. moving: options of which a transfer
+    is signed: both sides have signed that end, and refuse another with all of theirs.
     """
     query = (
         select(SettlementRow, OptionRow)
@@ -155,7 +160,9 @@ def gather(session: Session, *, tip: Height, rate: SatsPerKvb, now: UnixSeconds,
     rows = session.execute(query.limit(limit).with_for_update(of=BatchPartRow, skip_locked=True)).all()
     if not rows or rows[0][0].updated_at_unix > now - GATHER_SECONDS:
         return []
-    found = _endings(session, [(settlement, option) for settlement, option in rows])
+    stay = {option.id: MOVING for _, option in rows if option.id in moving}
+    _set_aside(session, stay)
+    found = _endings(session, [(settlement, option) for settlement, option in rows if option.id not in moving])
     fit, scripts = _of_one_script(session, found)
     begun = []
     for some in divide(list(fit)):
@@ -163,7 +170,7 @@ def gather(session: Session, *, tip: Height, rate: SatsPerKvb, now: UnixSeconds,
             _set_aside(session, {fit[some[0]]: ALONE})
             continue
         begun.append(_begin(session, some, {one: fit[one] for one in some}, scripts, rate=rate, now=now))
-    if begun or fit:
+    if begun or fit or stay:
         enqueue(session, [Work(flow="send")], now=now)  # what was set apart
     return begun
 

@@ -197,6 +197,17 @@ class Condition:
         return event.outcome(price, condition=touched)
 
 
+def knocked_out(session: Session, row: OptionRow, now: UnixSeconds) -> bool:
+    """Return whether a minute up to now, by the market's clock, has touched an option's barrier: it pays nothing."""
+    watched = condition_of_row(row)
+    if watched.barrier is None:
+        return False
+    seen = rounds.observed_range(
+        session, Feed(row.feed), after=watched.since, until=Slot(min(now, row.expiry_unix))
+    )  # fmt: skip
+    return seen is not None and (seen[1] >= watched.barrier if watched.above else seen[0] <= watched.barrier)
+
+
 def condition_of_row(row: OptionRow) -> Condition:
     """Return what an option's oracles watch."""
     terms = terms_of(row)

@@ -6,6 +6,7 @@ The chain is in this process: what a real node takes, ``test_party_books`` shows
 import json
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -18,6 +19,7 @@ from btcfi.adapters.party.mail import PartyMail
 from btcfi.adapters.party.market_deals import LapsedError
 from btcfi.bitcoin.adaptor import WrongAdaptorError
 from btcfi.bitcoin.wallet import InsufficientFundsError
+from btcfi.contracts.buckets import STANDARD_TOLERANCE
 from btcfi.contracts.mandate import Bounds, OutsideMandateError, WrongMandateError
 from btcfi.contracts.messages import Role, encode_attestation
 from btcfi.contracts.netting import NettedSignatures
@@ -26,9 +28,12 @@ from btcfi.contracts.setup import CoinNotTheirsError, WrongMessageError
 from btcfi.contracts.watch import Action, ContractStatus
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import WrongAnnouncementError, announce
+from btcfi.payoffs import book_value
 from btcfi.payoffs.book import book_of
 from btcfi.payoffs.book_guest import BookDisagreesError, settle_in_python
 from btcfi.payoffs.book_messages import encode_proposal, propose
+from btcfi.payoffs.curve import Leg, LegKind
+from btcfi.surfaces.party import screen
 from btcfi.units import CentsPerBtc, Sats
 from tests.support.foreign_oracle import ForeignOracle
 from tests.support.little_chain import wallet_here
@@ -265,6 +270,18 @@ def test_a_book_with_a_barrier_of_two_of_three_oracles_goes_the_same_way(wallet,
     assert asked in {one.value for one in two.spent(name).outputs}
 
 
+def test_who_answers_reads_since_when_a_barrier_counts_which_may_have_been_touched_before(wallet, tmp_path):
+    book = book_of(
+        legs_of(CONDORS[2:], 10), knock_outs=legs_of([CONDORS[0]], 10), barrier=CentsPerBtc(8_000_000), expiry=EXPIRY,
+        floor=FLOOR,
+    )  # fmt: skip
+    two, shown = TwoBooks(wallet, tmp_path, book=book), []
+    two.show = shown.append
+    two.theirs.accept(two.propose(), two.announcements)
+    began = datetime.fromtimestamp(two.event.expiry - 86_400, UTC)
+    assert f"from {began:%Y-%m-%d %H:%M} UTC on" in screen.book_screen(shown[0])
+
+
 def test_a_book_is_settled_on_the_word_of_another_house_s_oracle(wallet, tmp_path):
     two = TwoBooks(wallet, tmp_path, house=ForeignOracle)
     name, _ = two.active()
@@ -402,6 +419,36 @@ def test_a_premium_that_is_worse_than_our_own_value_of_the_book_by_more_than_the
         two.theirs.accept(made, two.announcements, value=9_499)
     assert told.value.field == "book.premium_sats"
     assert two.theirs.accept(made, two.announcements, value=9_500).proposal_id == made.id
+
+
+def test_ranges_that_pay_the_other_side_more_than_the_book_is_worth_are_refused_by_what_they_are_worth(
+    wallet, tmp_path
+):  # fmt: skip
+    """A far leg makes the collateral, and so the tolerance, large: one range pays alike from the spot to far above."""
+    far = [
+        replace(one, quantity=20 * one.quantity) for one in legs_of([(1, LegKind.CALL, 200), (-1, LegKind.CALL, 250)])
+    ]
+    near = [
+        Leg(kind=LegKind.CALL, strike=CentsPerBtc(cents), quantity=sign * 100)
+        for sign, cents in ((1, 9_830_300), (-1, 12_000_000))
+    ]
+    two = TwoBooks(wallet, tmp_path, book=book_of([*near, *far], expiry=EXPIRY, floor=FLOOR), proposer=Role.BUYER)
+    wallet.coins_for(two.ours._wallet.script, [700_000, 700_000])
+    hour = book_value.BookMarket(spot=CentsPerBtc(9_830_400), tau_years=1 / 8_760, volatility=0.6)
+    worth = book_value.book_sats(two.book, hour)
+    made = two.propose(premium=worth, legs_premium=two.contract.collateral, tolerance=STANDARD_TOLERANCE)
+    two.allow(two.desks[Role.SELLER], book_rule(value_slack=Sats(100_000)))
+
+    def priced(one):
+        return book_value.ranges_sats(one.contract, one.netted.plan.buckets, hour)
+
+    with pytest.raises(OutsideMandateError) as told:
+        two.theirs.accept(made, two.announcements, value=worth, priced=priced)
+    assert told.value.field == "book.premium_sats"
+    fine = two.propose(
+        premium=worth, legs_premium=book_value.legs_premium(two.book, hour), tolerance=STANDARD_TOLERANCE
+    )
+    assert two.theirs.accept(fine, two.announcements, value=worth, priced=priced).proposal_id == fine.id
 
 
 def test_what_all_books_together_may_cost_is_counted_with_what_is_promised(two):

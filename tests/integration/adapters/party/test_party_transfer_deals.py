@@ -19,10 +19,17 @@ from btcfi.adapters.party.membership import Membership
 from btcfi.adapters.party.postman import Postman
 from btcfi.adapters.party.reopened import AnotherEndError, AnotherHalfError, keep_new
 from btcfi.adapters.party.transfer_book import MAX_FILE_BYTES, TransferState, WordWithdrawnError
-from btcfi.adapters.party.transfer_deals import UNSENT_SECONDS, AnotherTransferError, NoCoinError, TransferOverError
+from btcfi.adapters.party.transfer_deals import (
+    UNSENT_SECONDS,
+    AnotherTransferError,
+    NoCoinError,
+    OlderFolderError,
+    TransferOverError,
+)
 from btcfi.bitcoin.adaptor import WrongAdaptorError
 from btcfi.bitcoin.address import decode_address
 from btcfi.bitcoin.fees import SatsPerKvb
+from btcfi.contracts.batch import build_batch
 from btcfi.contracts.mandate import Bounds, CloseRule
 from btcfi.contracts.messages import Role
 from btcfi.contracts.reopen import Held, Leaving
@@ -30,11 +37,12 @@ from btcfi.contracts.splice import CoinMissingError, Owner
 from btcfi.contracts.watch import ContractStatus
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.market import transfer_letters as letters
+from btcfi.market.batch_letters import Asked
 from btcfi.market.closing import CloseGo
 from btcfi.market.transfer import TransferPart, check_part
 from btcfi.market.transfer_letters import Ask
 from btcfi.market.transferring import Round, Transfer
-from btcfi.units import Sats, Txid, UnixSeconds
+from btcfi.units import Hash32, Sats, Txid, UnixSeconds
 from tests.support.accounts import DESK, DESK_BOX_SECRET, Trader
 from tests.support.contracts import ORACLES
 from tests.support.letter_desk import LetterDesk
@@ -188,6 +196,14 @@ class Three(TwoParties):
 
     def new(self):
         return self.state.reopened.statement.offer.id.hex()
+
+    def due_in_batch(self, owner):
+        """One side's part in batches, and its old contract's end once it has its attestation; no guest is proved."""
+        desk, attested = self.desk(owner), self.attestation()
+        desk.batches.wanted = True
+        desk.learn(attested)
+        desk.batches._roots[self.old, attested.outcome] = Hash32(bytes(32))
+        return desk.batches, desk.batches._holding(self.store(NAMES[owner]).load(self.old)).ending
 
     def check_live(self, owner):
         self.desk(owner).closes.check_live(self.store(NAMES[owner]).load(self.old))
@@ -429,6 +445,42 @@ def test_beside_a_close_that_was_signed_no_part_of_a_transfer_is(three):
         three.transfers(Owner.SELLER).consent(
             three.old, valid_until=UnixSeconds(int(time.time()) + 60), number=9, member=three.members[Owner.SELLER]
         )
+
+
+def test_a_contract_whose_signed_transfer_waits_ends_in_no_batch(three):
+    three.until()
+    for owner, name in ((Owner.SELLER, "seller"), (Owner.HOLDER, "buyer")):
+        batches, ending = three.due_in_batch(owner)
+        scripts = {"buyer": ending.contract.buyer_script, "seller": ending.contract.seller_script}
+        proposal = build_batch([ending], scripts, rate=RATE).proposal(name, 1)
+        with pytest.raises(AnotherEndError) as refused:
+            batches.proposed(Asked(batch="0" * 32, proposal=proposal))
+        assert refused.value.txid == three.txid
+
+
+def test_a_transfer_of_which_nothing_was_signed_is_forgotten_a_day_later_and_one_that_was_is_not(three):
+    three.until(Round.READY)
+    unsigned = three.deal
+    three.later(SECONDS + UNSENT_SECONDS)
+    assert {three.kept(owner).state for owner in Owner} == {TransferState.OVER}
+    three.later(86_400)
+    assert [three.transfers(owner).book.find(unsigned.take_id) for owner in Owner] == [None] * 3
+    three.later(-2 * 86_400)
+    three.agree()
+    three.until(Round.SELLER)
+    three.later(2 * 86_400)
+    assert None not in [three.kept(owner) for owner in Owner]
+
+
+def test_an_older_copy_of_a_folder_says_that_it_lacks_the_contract_of_a_transfer_that_it_has_signed(three):
+    three.until(Round.READY)
+    older = {owner: three.kept(owner) for owner in (Owner.SELLER, Owner.NEWCOMER)}
+    made = three.until().state.finish()
+    for owner, kept in older.items():
+        three.transfers(owner).book.save(kept)
+        with pytest.raises(OlderFolderError):
+            three.transfers(owner).done(letters.encode_done(three.deal.take_id, made))
+        assert three.kept(owner).state is TransferState.OPEN
 
 
 def test_a_coin_that_is_spent_meanwhile_stops_each_before_it_signs(three):

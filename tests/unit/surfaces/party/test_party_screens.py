@@ -1,5 +1,7 @@
 """One screen before a signature: amounts in both units, the other side, the worst case, the oracles, the heights."""
 
+from dataclasses import replace
+
 import pytest
 from typer.testing import CliRunner
 
@@ -39,6 +41,13 @@ def test_either_side_reads_what_it_may_lose_and_by_whom_before_it_signs(agreemen
         assert all(one.oracle_key.hex() in text for one in terms.announcements)
         assert max(map(len, text.splitlines())) <= 120
         assert len(text.splitlines()) <= 24
+
+
+def test_either_side_reads_since_when_a_barrier_counts(agreement):
+    said = "agreed price >= 12000000 cents between 1739913600 and 1740000000"
+    for summary in summaries(agreement):
+        assert "barrier counts" not in screen.contract_screen(summary)
+        assert "from 2025-02-18 21:20 UTC on" in screen.contract_screen(replace(summary, condition=said))
 
 
 def test_the_seller_s_worst_case_is_its_collateral_and_the_buyer_s_its_premium_with_their_fees(agreement):

@@ -34,7 +34,7 @@ from btcfi.market.transfer import (
 from btcfi.market.transferring import Failure, Round
 from btcfi.units import Sats, UnixSeconds
 from tests.support.held_contract import EXPIRY_HEIGHT, TIP, hold
-from tests.support.market_store import DESK, MAKER, NOW, OTHER, TAKER, Trader, filled, newer, post, traded
+from tests.support.market_store import DESK, MAKER, NOW, OTHER, TAKER, Trader, add_price, filled, newer, post, traded
 from tests.support.stores import store_on_sqlite
 from workers.audit import replay_events
 from workers.audit import traded as audited
@@ -148,6 +148,24 @@ def test_three_texts_make_a_transfer_once_which_its_three_alone_see(sold):
         assert transfers.transfer_of(session, FOURTH.id, row.id) is None
         assert transfers.transfer_of(session, None, row.id).id == row.id
     assert sold.sound() == []
+
+
+def test_a_position_whose_barrier_was_touched_is_not_sold_to_somebody_who_has_not_seen_it(on_sqlite):
+    """By the oracles' condition it pays nothing any more: only its holder and whoever reads old minutes know."""
+    sold = on_sqlite
+    with sold.store.transaction() as session:
+        row = session.get_one(OptionRow, sold.option)
+        row.barrier_cents, listed = 7_000_000, row.listed_slot
+    offer = sold.offer()
+    sold.put(SELLER, sold.consent())
+    sold.put(HOLDER, offer)
+    with sold.store.transaction() as session:
+        add_price(session, slot=listed + 60, price=7_000_000)
+    at = replace(AT, market=UnixSeconds(listed + 60))
+    for by, word in ((NEWCOMER, sold.take(offer)), (HOLDER, sold.offer())):
+        with pytest.raises(NotTransferableError) as refused:
+            sold.put(by, word, at=at)
+        assert "barrier" in refused.value.problem
 
 
 def test_the_book_of_positions_has_what_stands_and_says_whether_its_seller_consents(sold):

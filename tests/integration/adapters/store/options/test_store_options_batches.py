@@ -69,6 +69,18 @@ def test_one_yes_holds_nothing_back_and_two_do_for_seconds_where_batches_are_mad
         assert not batches.is_anything(session)
 
 
+def test_an_option_of_which_a_transfer_is_signed_is_asked_about_in_no_batch_and_goes_by_its_cet_at_once(store):
+    with store.transaction() as session:
+        for name in ("moving", "staying"):
+            add(session, name)
+            agree(session, name, *Role)
+        later = UnixSeconds(NOW + batches.GATHER_SECONDS)
+        batches.gather(session, tip=TIP, rate=RATE, now=later, moving={"moving"})
+        assert session.get_one(BatchPartRow, "moving").why == batches.MOVING
+        assert session.get_one(BatchPartRow, "staying").why is None
+        assert sent(session, now=later) == ["st-moving"]
+
+
 def begun(session, table, *, now=NOW):
     """A batch of a table's contracts, as ``gather`` begins one."""
     names = {one: f"option-{place}" for place, one in enumerate(table.endings)}
