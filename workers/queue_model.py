@@ -181,7 +181,7 @@ def compare(fed: Mapping[str, Any], against: Mapping[str, Any]) -> Compared:
         processes, proven, measured = (
             int(against["settle_processes"]), int(against["proven"]), float(against["due_to_proven_s"])
         )  # fmt: skip
-    if not LEAST_SECONDS <= measured:
+    if not measured >= LEAST_SECONDS:
         raise InvalidInputError("measured run", f"due_to_proven_s: {measured:g}", "the seconds that it took")
     found = drain(stages_of(fed, processes=processes), proven, cores=free_cores(against))
     return Compared(predicted_s=found.seconds, measured_s=measured)

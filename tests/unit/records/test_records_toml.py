@@ -12,7 +12,7 @@ from btcfi.vm.program import load_program
 
 HOSTILE = {
     "nested": "x = " + "[" * 5_000 + "]" * 5_000, "digits": "x = " + "9" * 5_000, "no TOML": "x =",
-    "twice": "x = 1\nx = 2", "control": "x = \"\x1b[31m\"", "date": "x = 2027-13-41",
+    "twice": "x = 1\nx = 2", "control": 'x = "\x1b[31m"', "date": "x = 2027-13-41",
 }  # fmt: skip
 
 
