@@ -143,7 +143,7 @@ def announce_path(
 ) -> None:
     """Announce the value of a path, of no guest program: one nonce a digit. Again, it is the same file."""
     last = parse_time(expiry, "expiry")
-    if slot_of(last) != last:  # another minute than the one that was typed is another event
+    if int(slot_of(last)) != int(last):  # another minute than the one that was typed is another event
         raise InvalidInputError("--expiry", expiry[:40], "a whole minute")
     event = OracleEvent(
         feed=feed, expiry=slot_of(last), program_hash=NO_PROGRAM,
