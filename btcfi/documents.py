@@ -1,4 +1,4 @@
-"""JSON from outside: one parser, which takes what every parser takes alike.
+"""JSON and TOML from outside: one parser each. That of JSON takes what every parser takes alike.
 
 That is UTF-8, each key of an object once, finite numbers, whole characters, a bounded depth, a bounded number of
 values. What a document's fields must be is ``btcfi.records``'s to say.
@@ -7,6 +7,7 @@ values. What a document's fields must be is ``btcfi.records``'s to say.
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
@@ -19,6 +20,9 @@ MAX_DEPTH: Final = 32
 MAX_VALUES: Final = 1 << 21
 """Values in a document; ours have at most a few hundred thousand (a contract's buckets). Each takes a hundred bytes of
 memory, a comma in a hostile text two or three."""
+
+MAX_SHOWN: Final = 200
+"""Characters of what a parser says of a text of somebody else's."""
 
 
 class KeyTwiceError(InvalidInputError):
@@ -60,6 +64,19 @@ def parse_json(raw: bytes | str, what: str, *, fraction: Callable[[str], Any] | 
     if not _shallow(value):
         raise InvalidInputError(what, "is nested too deeply", f"{expected}, at most {MAX_DEPTH} deep")
     return value
+
+
+def parse_toml(text: str, what: str, *, fraction: Callable[[str], Any] = float) -> dict[str, Any]:
+    """Return the tables of a TOML text. ``what``: how a refusal names it. fraction: what a number with a point becomes.
+
+    Raises InvalidInputError, and nothing else: the parser itself also raises for depth and for thousands of digits.
+    """
+    try:
+        return tomllib.loads(text, parse_float=fraction)
+    except RecursionError as e:
+        raise InvalidInputError(what, "is nested too deeply", "TOML") from e
+    except (ValueError, ArithmeticError) as e:
+        raise InvalidInputError(what, printable(f"is not TOML: {e}", MAX_SHOWN), "TOML") from e
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

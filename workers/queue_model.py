@@ -9,11 +9,13 @@ nothing. So it knows no start-up, no lock, no cache and no wait for a queue: a s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from btcfi.contracts.schedule import SETTLEMENT_VSIZE, SHARE
+from btcfi.documents import printable
 from btcfi.errors import InvalidInputError
 
 STEPS: Final = 4_000
@@ -24,6 +26,8 @@ BLOCK_SECONDS: Final = 600.0
 MOST_OPTIONS: Final = 10_000_000
 MOST_PROCESSES: Final = 1_000
 MOST_SECONDS: Final = 3_600.0
+LEAST_SECONDS: Final = 1e-9
+"""Of a settlement at a stage: below it a rate is no number of anything that computes."""
 SETTLE: Final = "settle"
 """The part whose processes run and prove (``workers.roles``)."""
 
@@ -40,10 +44,10 @@ class Stage:
 
     def __post_init__(self) -> None:
         """Raise InvalidInputError for what is no stage."""
-        if not 1 <= self.processes <= MOST_PROCESSES or not 0 < self.seconds_each <= MOST_SECONDS:
+        if not 1 <= self.processes <= MOST_PROCESSES or not LEAST_SECONDS <= self.seconds_each <= MOST_SECONDS:
             raise InvalidInputError(
                 f"stage {self.name[:40]!r}", f"{self.processes} processes, {self.seconds_each} s each",
-                f"1 to {MOST_PROCESSES} processes, more than 0 s and at most {MOST_SECONDS:.0f}",
+                f"1 to {MOST_PROCESSES} processes, {LEAST_SECONDS} to {MOST_SECONDS:.0f} s",
             )  # fmt: skip
 
     @property
@@ -125,18 +129,26 @@ def drain(
 # ---- a measured run
 
 
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Refuse what is no run of ``tests.benchmarks.friday``. Raises InvalidInputError."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as e:
+        problem = f"cannot be read ({printable(f'{type(e).__name__}: {e}', 80)})"
+        raise InvalidInputError("measured run", problem, "what tests.benchmarks.friday prints") from e
+
+
 def stages_of(run: Mapping[str, Any], *, processes: int | None = None) -> tuple[Stage, ...]:
     """Return the stages of a run of ``tests.benchmarks.friday``: the processor time that each settlement took.
 
     processes: other than it had. Raises InvalidInputError where it is no such run.
     """
-    try:
+    with _reading():
         done, spent = int(run["proven"]), {str(name): float(one) for name, one in run["cpu_s"].items()}
         settle = spent.pop(SETTLE) / done
         others = sum(spent.values()) / done
         many = int(run["settle_processes"]) if processes is None else processes
-    except (KeyError, TypeError, ValueError, ZeroDivisionError, AttributeError) as e:
-        raise InvalidInputError("measured run", type(e).__name__, "what tests.benchmarks.friday prints") from e
     return (
         Stage(name="queue and relay", processes=1, seconds_each=max(others, 1e-6)),
         Stage(name="run and prove", processes=many, seconds_each=settle),
@@ -145,11 +157,9 @@ def stages_of(run: Mapping[str, Any], *, processes: int | None = None) -> tuple[
 
 def free_cores(run: Mapping[str, Any]) -> float:
     """Return the cores that nobody else's work took while a run went on. Raises InvalidInputError as ``stages_of``."""
-    try:
+    with _reading():
         had, busy, seconds = (float(run[name]) for name in ("machine_had_s", "machine_busy_s", "due_to_proven_s"))
         return max(0.01, (had - busy + sum(float(one) for one in run["cpu_s"].values())) / seconds)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError, AttributeError) as e:
-        raise InvalidInputError("measured run", type(e).__name__, "what tests.benchmarks.friday prints") from e
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +177,11 @@ class Compared:
 
 def compare(fed: Mapping[str, Any], against: Mapping[str, Any]) -> Compared:
     """Predict one measured run by the times of another, with the cores that were free in the one that is predicted."""
-    stages = stages_of(fed, processes=int(against["settle_processes"]))
-    found = drain(stages, int(against["proven"]), cores=free_cores(against))
-    return Compared(predicted_s=found.seconds, measured_s=float(against["due_to_proven_s"]))
+    with _reading():
+        processes, proven, measured = (
+            int(against["settle_processes"]), int(against["proven"]), float(against["due_to_proven_s"])
+        )  # fmt: skip
+    if not measured >= LEAST_SECONDS:
+        raise InvalidInputError("measured run", f"due_to_proven_s: {measured:g}", "the seconds that it took")
+    found = drain(stages_of(fed, processes=processes), proven, cores=free_cores(against))
+    return Compared(predicted_s=found.seconds, measured_s=measured)

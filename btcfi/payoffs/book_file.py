@@ -15,12 +15,10 @@ Numbers are texts, read as everywhere (docs/api.md, "Numbers"). Reading one runs
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from typing import Final
 
-from btcfi.documents import printable
-from btcfi.errors import InvalidInputError
+from btcfi.documents import parse_toml
 from btcfi.options.order import parse_dollars, parse_quantity, parse_time
 from btcfi.payoffs.book import Book, book_of
 from btcfi.payoffs.curve import MAX_LEGS, Leg, LegKind
@@ -76,11 +74,7 @@ _FILE: Final = record(
 
 def read_book(text: str, *, what: str) -> Book:
     """Return the book of a file. what: the file's name, for a refusal. Raises InvalidInputError naming the field."""
-    try:
-        stored = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as e:
-        raise InvalidInputError(what, printable(str(e), 200), "TOML") from e
-    file = _FILE.read(stored, what)
+    file = _FILE.read(parse_toml(text, what), what)
     expiry = Slot(parse_time(file.expiry, f"{what}.expiry"))
     legs = [
         (row.knock_out, Leg(kind=row.kind, strike=row.strike, quantity=row.quantity, cash=row.cash)) for row in file.leg

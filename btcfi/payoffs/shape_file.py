@@ -7,13 +7,12 @@ strike on: so many bitcoin, and a sum of dollars and of multiples of strikes. do
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
-from btcfi.documents import printable
+from btcfi.documents import parse_toml, printable
 from btcfi.errors import InvalidInputError
 from btcfi.options.terms import SATS_PER_CENTIBTC
 from btcfi.payoffs.curve import MAX_LEGS, MAX_PIECES, CentSats, Curve, Leg, LegKind, Piece, floored
@@ -141,11 +140,7 @@ def read_shape(text: str, *, what: str = "shape") -> Shape:
     Raises InvalidInputError naming the field by its path: no TOML, an unknown or missing field, a strike that is not
     named, both legs and pieces or neither.
     """
-    try:
-        values: dict[str, Any] = tomllib.loads(text, parse_float=Decimal)
-    except (tomllib.TOMLDecodeError, RecursionError, ArithmeticError, ValueError) as e:
-        raise InvalidInputError(what, printable(f"is not TOML: {e}", _SIGNS), "a shape's file") from e
-    said = _FILE.read(values, what, _refused)
+    said = _FILE.read(parse_toml(text, what, fraction=Decimal), what, _refused)
     _check_names(said, what)
     parts = _of_legs(said) if said.legs else _of_pieces(said, what)
     return Shape(name=said.name, about=said.about, formula=said.formula, strikes=said.strikes, parts=parts)

@@ -24,6 +24,9 @@ INV_SQRT_2PI: Final = 1.0 / math.sqrt(2.0 * math.pi)
 DEEP_TAIL: Final = -8.0
 """Below this N(z) is taken through its continued fraction, so that exp(L) N(z) cannot meet 0 * inf."""
 
+LEAST_SD: Final = 1e-100
+"""Below this a spread is none: what is divided by its square would not be finite."""
+
 VALUE, DX, DXX, DSIGMA, DTAU, DRATE, DXSIGMA, DSIGMASIGMA, DXTAU = range(9)
 """Places of a kernel's accumulator: the value and its derivatives by x = log spot, volatility, time and rate."""
 SLOTS: Final = 9
@@ -83,7 +86,7 @@ def vanilla_value(kind: int, s: float, k: float, tau: float, sigma: float, r: fl
     growth = math.exp(-q * tau)
     discount = math.exp(-r * tau)
     sd = sigma * math.sqrt(tau)
-    if sd == 0.0:
+    if sd < LEAST_SD:
         return discount * intrinsic(kind, s * growth / discount, k)
     d1 = (math.log(s / k) + (r - q) * tau) / sd + 0.5 * sd
     d2 = d1 - sd
@@ -121,7 +124,7 @@ def vanilla(acc: FloatArray, kind: int, s: float, k: float, tau: float, sigma: f
     """Fill ``acc`` (SLOTS floats) with the premium of a European option and its derivatives."""
     root = math.sqrt(tau)
     sd = sigma * root
-    if sd == 0.0:
+    if sd < LEAST_SD:
         _fixed_path(acc, kind, s, k, tau, r, q)
         return
     discount = math.exp(-r * tau)
@@ -268,7 +271,7 @@ def knock_out(
     acc[:] = 0.0
     if knocked(s, barrier, up):
         return
-    if sigma * math.sqrt(tau) == 0.0:
+    if sigma * math.sqrt(tau) < LEAST_SD:
         if not knocked(s * math.exp((r - q) * tau), barrier, up):
             _fixed_path(acc, kind, s, k, tau, r, q)
         return

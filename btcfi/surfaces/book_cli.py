@@ -76,7 +76,7 @@ from btcfi.surfaces.party.side import (
 )
 from btcfi.surfaces.payoff_drawing import COLUMNS, POINTS, Line, check_picture, picture, terminal
 from btcfi.surfaces.rest.times import iso
-from btcfi.units import BasisPoints, CentsPerBtc, Sats, UnixSeconds, display_txid, height, sats
+from btcfi.units import BasisPoints, CentsPerBtc, Sats, UnixSeconds, display_txid, height
 
 if TYPE_CHECKING:
     from btcfi.payoffs.book_value import BookMarket
@@ -288,45 +288,46 @@ def show(
                 typer.echo(row)
 
 
-@command(of=app)
+@command(of=app, cls=Once)
 def close(
     book: Name,
     *,
-    payout_sats: Annotated[int, typer.Option("--payout-sats", help="What the holder gets of the collateral.", min=0)],
+    payout_sats: Annotated[str, typer.Option("--payout-sats", help="What the holder gets of the collateral.")],
     out: Out,
     rate: Annotated[int, typer.Option("--rate", help="Fee of the close, sat/kvB.", min=1000)] = 2000,
     yes: Yes = False,
     side: Side,
 ) -> None:
     """Ask the other side to close now, at an amount that you both want; the rest, less the fee, is the writer's."""
-    kept = _kept(side, book)
+    payout, kept = parse_sats(payout_sats, "payout-sats"), _kept(side, book)
     desk = side.desk(show=asking(yes=yes))
-    request = desk.books.request_close(kept.name, payout=sats(payout_sats), rate=SatsPerKvb(rate))
+    request = desk.books.request_close(kept.name, payout=payout, rate=SatsPerKvb(rate))
     write_message(out, encode_close_request(request))
     say({"book": kept.name, "close": out}, quiet=out == "-")
 
 
-@command("close-sign", of=app)
+@command("close-sign", of=app, cls=Once)
 def close_sign(
     message: Annotated[str, typer.Argument(help="A close request or an answer to yours: a file, - or a URL.")],
     *,
     payout_sats: Annotated[
-        int | None, typer.Option("--payout-sats", help="What the holder gets, for an answer to a request.", min=0)
-    ] = None,
+        str, typer.Option("--payout-sats", help="What the holder gets, for an answer to a request.")
+    ] = "",
     out: Out = "-",
     yes: Yes = False,
     side: Side,
 ) -> None:
     """Answer a close request whose amount you agree to; or finish your own and broadcast it."""
+    payout = parse_sats(payout_sats, "payout-sats") if payout_sats else None
     received = read_message(message)
     desk = side.desk(show=asking(yes=yes))
     if isinstance(received, dict) and received.get("type") == "btcfi/close-answer":
         closed = desk.books.finish_close(decode_close_answer(received))
         say({"close_txid": display_txid(closed.txid)})
         return
-    if payout_sats is None:
+    if payout is None:
         raise InvalidInputError("--payout-sats", "missing", "what the holder gets, as you agree to it")
-    answer = desk.books.answer_close(decode_close_request(received), payout=sats(payout_sats))
+    answer = desk.books.answer_close(decode_close_request(received), payout=payout)
     write_message(out, encode_close_answer(answer))
     say({"contract_id": answer.contract_id.hex(), "answer": out}, quiet=out == "-")
 

@@ -70,6 +70,7 @@ def _ended(app: typer.Typer, name: str) -> tuple[int, dict[str, str | None] | No
     try:
         done = app(prog_name=name, standalone_mode=False)
         code = done if isinstance(done, int) else 0
+        failure = _failure("interrupted") if code == _INTERRUPTED else None  # typer makes a code of a Ctrl-C
     except BtcfiError as e:
         from btcfi.surfaces.status import status_of  # noqa: PLC0415 - it imports half the library, and --help errs not
 

@@ -13,7 +13,6 @@ import secrets
 import signal
 import sys
 import time
-import tomllib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, fields
@@ -23,9 +22,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from btcfi.adapters.files import read_untrusted
+from btcfi.adapters.files import read_untrusted_text
 from btcfi.adapters.party.membership import Membership, require_joined
 from btcfi.adapters.party.wallet import PartyWallet
+from btcfi.documents import parse_toml
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.surfaces.cli import run
 from btcfi.surfaces.party.side import Side, command
@@ -224,10 +224,7 @@ def read_rule(path: Path | None) -> tuple[MakingRule, float, VolatilitySurface |
 
     if path is None:
         return MakingRule(), RATE, None
-    try:
-        said = tomllib.loads(read_untrusted(path, at_most=MAX_RULE_BYTES, what="rule", named=True).decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
-        raise InvalidInputError(path.name, f"cannot be read ({e})", "a TOML file in UTF-8") from e
+    said = parse_toml(read_untrusted_text(path, at_most=MAX_RULE_BYTES, what="rule", named=True), path.name)
     rate = said.pop("rate", RATE)
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0.0 <= rate <= 1.0:
         raise InvalidInputError("rate", repr(rate), "a yearly rate from 0 to 1")

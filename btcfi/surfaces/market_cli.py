@@ -52,7 +52,7 @@ from btcfi.market.request import QuoteRequest, Wanted, decode_signed_request, en
 from btcfi.options.order import parse_amount, parse_quantity, parse_sats, parse_time, usd
 from btcfi.records import HASH
 from btcfi.surfaces import transfer_cli
-from btcfi.surfaces.cli import run
+from btcfi.surfaces.cli import Once, run
 from btcfi.surfaces.party import side as party_side
 from btcfi.surfaces.party.at_desk import (
     PREFIX,
@@ -703,7 +703,7 @@ _SETTLED: Final = (
 
 # ---- a position to somebody else
 
-command(of=app)(transfer_cli.consent)
+command(of=app, cls=Once)(transfer_cli.consent)
 command(of=app)(transfer_cli.consents)
 app.add_typer(transfer_cli.app)
 

@@ -250,7 +250,7 @@ def _shapes(files: list[Path] | None) -> Mapping[str, Shape]:
         return SHAPES
     if len(files) > MOST_FILES:
         raise InvalidInputError("file", f"{len(files)} files", f"at most {MOST_FILES}")
-    texts = [read_untrusted_text(one, at_most=MAX_FILE, what="a shape's file", named=True) for one in files]
+    texts = [read_untrusted_text(one, at_most=MAX_FILE, what="shape's file", named=True) for one in files]
     return shapes_with(
         read_shape(text, what=printable(one.name, MOST_SHOWN)) for one, text in zip(files, texts, strict=True)
     )  # fmt: skip

@@ -24,6 +24,7 @@ from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
 from btcfi.market.instrument import instrument_of, parse_instrument
 from btcfi.market.transfer import SignedTransferOffer, decode_signed_offer, encode_signed
 from btcfi.records import HASH
+from btcfi.surfaces.cli import Once
 from btcfi.surfaces.party import side as party_side
 from btcfi.surfaces.party.at_desk import (
     PREFIX,
@@ -128,7 +129,7 @@ def consents(*, as_json: AsJson = False, side: party_side.Side) -> None:
 # ---- who holds it
 
 
-@command(of=app)
+@command(of=app, cls=Once)
 def offer(
     *,
     option: Option,
@@ -210,7 +211,7 @@ def offers(
         say_list(found, ["offer", "instrument", "size", "BTC for all", "state", "until"], rows, as_json=as_json)
 
 
-@command(of=app)
+@command(of=app, cls=Once)
 def take(
     *,
     which: Annotated[str, typer.Argument(metavar="OFFER", help="As `btcfi market transfer offers` names it.")],

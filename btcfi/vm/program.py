@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import tomllib
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from btcfi.documents import parse_toml
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError, NotHeldError
 from btcfi.hashes import tagged_hash
 from btcfi.units import Hash32, hash32
@@ -193,11 +193,12 @@ def manifest_row(name: str, folder: Path) -> dict[str, Any]:
 def _manifest(folder: Path, table: str) -> list[dict[str, Any]]:
     """Return the rows of one of the manifest's tables. Raises NotFoundError, InvalidInputError."""
     try:
-        manifest = tomllib.loads((folder / "manifest.toml").read_text(encoding="utf-8"))
+        text = (folder / "manifest.toml").read_text(encoding="utf-8")
     except OSError as e:
         raise NotFoundError("guest manifest", "manifest.toml", f"looked in {folder}") from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+    except UnicodeDecodeError as e:
         raise InvalidInputError("manifest.toml", str(e), "TOML with a [[program]] table a program") from e
+    manifest = parse_toml(text, "manifest.toml")
     rows = manifest.get(table, [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InvalidInputError("manifest.toml", f"`{table}` is no table", f"a [[{table}]] table a program")

@@ -142,8 +142,11 @@ def announce_path(
     preset: Annotated[str, typer.Option("--preset", help="The rule by which the price is agreed.")] = "standard",
 ) -> None:
     """Announce the value of a path, of no guest program: one nonce a digit. Again, it is the same file."""
+    last = parse_time(expiry, "expiry")
+    if int(slot_of(last)) != int(last):  # another minute than the one that was typed is another event
+        raise InvalidInputError("--expiry", expiry[:40], "a whole minute")
     event = OracleEvent(
-        feed=feed, expiry=slot_of(parse_time(expiry, "expiry")), program_hash=NO_PROGRAM,
+        feed=feed, expiry=slot_of(last), program_hash=NO_PROGRAM,
         preset_hash=Hash32(bytes.fromhex(load_preset(preset).sha256)), version=OF_PATH, fixing=parse_fixing(fixing),
         path=parse_path(path),
     )  # fmt: skip

@@ -26,6 +26,7 @@ from btcfi.contracts.schedule import SETTLEMENT_VSIZE, SHARE, Due
 from btcfi.contracts.simulated_market import Others, Run, simulate
 from btcfi.documents import parse_json
 from btcfi.errors import InvalidInputError
+from btcfi.surfaces.cli import Once
 from btcfi.units import Height, Sats
 from settings.preset import load_preset
 from tasks.context import fee_rule
@@ -66,7 +67,7 @@ Seed = Annotated[int, typer.Option("--seed", help="Equal seeds give equal runs."
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
-@app.command()
+@app.command(cls=Once)
 def friday(
     *, options: Options = 20_000, parties: Parties = 50, rate: Rate = 2.0, load: Load = 0.9,
     times: Annotated[
@@ -103,7 +104,7 @@ def friday(
     _table(rows)
 
 
-@app.command()
+@app.command(cls=Once)
 def fees(
     *, options: Options = 20_000, rate: Rate = 2.0, load: Load = 0.9, refund_blocks: RefundBlocks = 1_008,
     seed: Seed = 1, as_json: AsJson = False,
@@ -134,7 +135,7 @@ def fees(
     _table(rows)
 
 
-@app.command()
+@app.command(cls=Once)
 def queue(
     *, options: Options = 20_000,
     cores: Annotated[float, typer.Option("--cores", help="Free for us.")] = 2.0,
@@ -161,6 +162,8 @@ def queue(
         raise InvalidInputError("options", str(options), f"1 to {MOST_OPTIONS}")
     if against is not None and measured is None:
         raise InvalidInputError("against", "without --measured", "a run to take the stages from")
+    if stage and measured is not None:
+        raise InvalidInputError("stage", "beside --measured", "the stages of a run, or yours")
     run = None if measured is None else _run_of(measured)
     stages = [_stage_of(one) for one in stage or ()] or list(MEASURED if run is None else stages_of(run))
     found = drain([*stages, blocks()] if with_blocks else stages, options, cores=cores)
@@ -279,12 +282,15 @@ def _per_kvb(rate: float) -> SatsPerKvb:
 
 
 def _stage_of(text: str) -> Stage:
-    parts = text.split(":")
+    expected = "name:processes:milliseconds, prove:2:2.4"
     try:
-        name, processes, each = parts[0], int(parts[1]), float(parts[2])
-    except (IndexError, ValueError) as e:
-        raise InvalidInputError("stage", repr(text[:60]), "name:processes:milliseconds, prove:2:2.4") from e
-    return Stage(name=name[:40], processes=processes, seconds_each=each / 1_000)
+        name, processes, each = text.split(":")
+        many, seconds = int(processes), float(each) / 1_000
+    except ValueError as e:
+        raise InvalidInputError("stage", repr(text[:60]), expected) from e
+    if not name.strip() or not name.isprintable():
+        raise InvalidInputError("stage", repr(text[:60]), expected)
+    return Stage(name=name[:40], processes=many, seconds_each=seconds)
 
 
 def _run_of(path: Path) -> dict[str, Any]:

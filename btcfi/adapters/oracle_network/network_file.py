@@ -18,7 +18,6 @@ speed = 20.0
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any, Final
 
 from btcfi.adapters.files import UntrustedFileError, read_untrusted_text
 from btcfi.adapters.oracle_network.node import SpeedClock
+from btcfi.documents import parse_toml
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.consensus import ConsensusRule, Method
 from btcfi.oracle.quote import BTC_USD, Feed, parse_venue
@@ -68,11 +68,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     hint = "`btcfi oracle-init FOLDER` writes a set to start from"
     try:
         text = read_untrusted_text(path, at_most=MAX_FILE_BYTES, what="configuration file", hint=hint, named=True)
-        return tomllib.loads(text)
-    except UntrustedFileError as e:
+        return parse_toml(text, str(path))
+    except (UntrustedFileError, InvalidInputError) as e:
         raise NetworkFileError(e.field, e.problem, e.expected) from e
-    except (tomllib.TOMLDecodeError, RecursionError) as e:
-        raise NetworkFileError(str(path), str(e), "TOML") from e
 
 
 def read_network(path: Path) -> Network:

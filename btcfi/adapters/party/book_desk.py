@@ -490,6 +490,8 @@ class BookDesk:
     def _open(self, kept: KeptBook) -> BookDeal:
         if kept.sign is None or not kept.coins_signed:
             raise StepOutOfOrderError(kept.name, "both sides' signatures of its funding")
+        if kept.ended or (kept.cancelled is not None and not kept.funded):
+            raise StepOutOfOrderError(kept.name, f"it {'has ended' if kept.ended else 'was cancelled'}: a new book")
         return self._of(kept)
 
     def _closing(self, made: BookDeal, payout: Sats, rate: SatsPerKvb) -> Closing:
@@ -562,7 +564,7 @@ class BookDesk:
         return None
 
     def _watch_one(self, kept: KeptBook) -> Report:
-        made, state = self._of(kept), kept.watch
+        made, state, over = self._of(kept), kept.watch, (kept.ended, _buried(kept))
         if state is None:
             raise StepOutOfOrderError(kept.name, "both sides' signatures")
         agreement, plan = made.netted, made.netted.plan
@@ -593,7 +595,8 @@ class BookDesk:
             note = self._send_close(kept)
         else:
             note = self._act(action, made, kept, cet, step.state.tip)
-        if (step.state.spends, step.state.creations) != (state.spends, state.creations):
+        found = (step.state.spends, step.state.creations) != (state.spends, state.creations)
+        if found or (kept.ended, _buried(kept)) != over:  # other processes read of the file alone what is over
             self.files.save(kept)
         self.files.keep_in_mind(kept)  # new blocks alone are read again after a restart
         return Report(

@@ -256,7 +256,7 @@ class Watcher:
     def _watch_one(self, name: str, contract: PartyContract, view: _Seen) -> Report:
         looks = self._looks_of(name, contract)
         contributions = looks.contributions
-        state = contract.watch or watch.start(view, view.block_count())
+        state, over = contract.watch or watch.start(view, view.block_count()), contract.ended
         step = watch.advance(state, view, [looks.funding, *contributions])
         contract.watch = step.state
         contract.funded = contract.funded or step.state.created(looks.funding) is not None
@@ -294,7 +294,8 @@ class Watcher:
             note = held
         else:
             note = self._act(action, contract, cet, step.state.tip)
-        if (step.state.spends, step.state.creations) != (state.spends, state.creations):
+        found = (step.state.spends, step.state.creations) != (state.spends, state.creations)
+        if found or contract.ended != over:  # other processes read of the file alone what is over
             self._store.save(contract)
         self._store.keep_in_mind(contract)  # new blocks alone are read again after a restart
         return Report(name=name, role=contract.role, status=status, tip=step.state.tip, action=action, note=note)

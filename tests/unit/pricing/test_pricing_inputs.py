@@ -136,3 +136,13 @@ def test_cents_are_rounded_half_even_and_nan_is_never_a_cent():
     for bad in (math.nan, math.inf, 1e15):
         with pytest.raises(PricingDomainError):
             to_cents(bad)
+
+
+@pytest.mark.parametrize("kind", range(4))
+def test_a_spread_of_next_to_nothing_gives_numbers_and_no_infinity(kind):
+    found = black_scholes.greeks(
+        kind, spot=70_000.0, strike=np.array([65_000.0, 70_000.0, 1e9]), tau_years=0.1,
+        volatility=np.array([[1e-300], [1e-160], [1e-90]]),
+    )  # fmt: skip
+    for name in ("premium", "delta", "gamma", "vega", "theta", "rho"):
+        assert np.isfinite(getattr(found, name)).all(), name

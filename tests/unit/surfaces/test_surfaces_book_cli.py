@@ -9,10 +9,11 @@ from btcfi.contracts.messages import CET_FEE, Role, encode_offer
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.payoffs.book import book_of
 from btcfi.payoffs.book_messages import BookTerms, encode_proposal, propose
-from btcfi.surfaces import book_cli, payoff_cli
+from btcfi.surfaces import book_cli, market_cli, payoff_cli, transfer_cli
 from btcfi.units import BasisPoints, CentsPerBtc, Height, Sats, UnixSeconds
 from tests.support.contracts import RATE, Scene
 from tests.support.net_books import CONDORS, EXPIRY, FLOOR, NetScene, legs_of
+from workers.commands import simulate
 
 BOOK = 'expiry = "1740000000"\nfloor = "50000"\n' + "".join(
     f'[[leg]]\nkind = "{kind}"\nstrike = "{strike}000"\nquantity = "{"-" if sign < 0 else ""}0.10"\n'
@@ -109,3 +110,26 @@ def test_a_book_that_has_expired_or_has_a_barrier_has_no_margin(tmp_path):
     assert run(payoff_cli.app, *words, EXPIRY + 60, error=InvalidInputError).field == "expiry"
     path.write_text(BOOK.replace("[[leg]]", 'barrier = "40000"\n[[leg]]\nknock_out = true', 1))
     assert run(payoff_cli.app, *words, EXPIRY - 60, error=InvalidInputError).field == "barrier"
+
+
+@pytest.mark.parametrize("said", ["1_000", "+5", "5.0", "1,00", "-1", "1e3"])
+def test_an_amount_to_close_at_is_read_as_every_amount_before_anything_is_opened(said, tmp_path):
+    for words in (("close", "any", "--out", "-"), ("close-sign", tmp_path / "none")):
+        told = run(book_cli.app, *words, f"--payout-sats={said}", "--dir", tmp_path, error=InvalidInputError)
+        assert told.field == "payout-sats"
+
+
+@pytest.mark.parametrize(
+    ("app", "words"),
+    [
+        (book_cli.app, ["close", "any", "--out", "-", "--payout-sats", "5", "--payout-sats", "500000"]),
+        (book_cli.app, ["close-sign", "any", "--payout-sats", "5", "--payout-sats", "500000"]),
+        (transfer_cli.app, ["offer", "any", "--price", "1000sat", "--price", "900000sat"]),
+        (transfer_cli.app, ["take", "any", "--valid", "120s", "--valid", "2h"]),
+        (market_cli.app, ["consent", "any", "--valid", "120s", "--valid", "30d"]),
+        (simulate.app, ["friday", "--options", "5", "--options", "7"]),
+    ],
+    ids=lambda one: " ".join(one[:1]) if isinstance(one, list) else "",
+)  # fmt: skip
+def test_of_an_amount_that_is_given_twice_none_is_taken(app, words):
+    assert run(app, *words, error=InvalidInputError).problem == "stands 2 times"

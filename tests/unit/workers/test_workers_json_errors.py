@@ -141,3 +141,19 @@ def test_an_object_that_nobody_can_take_leaves_the_exit_code_and_the_line():
     assert done.stderr.splitlines() == [
         "btcfi: Missing argument 'option_id'; try `btcfi options show --help`"
     ]  # fmt: skip
+
+
+def test_a_command_that_is_interrupted_says_so_in_one_object_and_one_line(monkeypatch, capsys):
+    app = typer.Typer(pretty_exceptions_enable=False)
+
+    @app.command()
+    def wait(*, as_json: bool = typer.Option(False, "--json")):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["btcfi", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        run(app)
+    out, err = capsys.readouterr()
+    assert ended.value.code == 130
+    assert json.loads(out)["error"] == {"field": None, "problem": "interrupted", "expected": None, "exit_code": 130}
+    assert err == "btcfi: interrupted\n"

@@ -76,6 +76,22 @@ def test_what_is_no_measured_run_is_refused(wrong):
         stages_of((run("one_process_3000") | wrong) if wrong else {})
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"settle_processes": None}, {"settle_processes": "x"}, {"proven": None}, {"proven": 10**400}, {"proven": 0},
+        {"due_to_proven_s": 10**400}, {"due_to_proven_s": -5.0}, {"due_to_proven_s": 0}, {"machine_had_s": 10**400},
+        {"cpu_s": []}, "settle_processes", "proven", "due_to_proven_s", "cpu_s",
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_no_measured_run_is_nothing_to_be_held_against(wrong):
+    fed = run("one_process_3000")
+    against = fed | wrong if isinstance(wrong, dict) else {name: one for name, one in fed.items() if name != wrong}
+    with pytest.raises(InvalidInputError):
+        compare(fed, against)
+
+
 def test_a_stage_of_nothing_is_refused():
     for processes, milliseconds in ((0, 1), (1, 0), (1, float("nan")), (1_001, 1)):
         with pytest.raises(InvalidInputError):

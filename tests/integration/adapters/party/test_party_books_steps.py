@@ -665,3 +665,29 @@ def test_a_forged_attestation_settles_nothing_and_stops_no_refund(two):
     assert two.watch()[Role.BUYER][name].action is Action.WAIT
     two.pass_until(two.made(name).terms.refund_height)
     assert two.watch()[Role.BUYER][name].action is Action.REFUND
+
+
+def test_what_a_running_party_saw_end_is_over_for_every_other_process_of_its_folder(two):
+    name, _ = two.active()
+    request = two.ours.request_close(name, payout=Sats(2_000_000), rate=two.terms().rate)
+    two.ours.finish_close(two.theirs.answer_close(request, payout=Sats(2_000_000)))
+    for _ in range(6):  # block by block, as `party run` does
+        two.wallet.mine()
+        two.watch()
+    assert [two.store_of(role, name).ended for role in Role] == [True, True]
+    two.restart()  # as a command beside it does
+    assert {two.books(role).exposure(besides="") for role in Role} == {0}
+
+
+def test_a_book_that_was_cancelled_or_has_ended_is_not_closed(two):
+    name = two.fund()
+    two.theirs.cancel(name)
+    with pytest.raises(StepOutOfOrderError):
+        two.theirs.request_close(name, payout=Sats(2_000_000), rate=two.terms().rate)
+    request = two.ours.request_close(name, payout=Sats(2_000_000), rate=two.terms().rate)
+    with pytest.raises(StepOutOfOrderError):
+        two.theirs.answer_close(request, payout=Sats(2_000_000))
+    two.wallet.mine(6)
+    two.watch()
+    with pytest.raises(StepOutOfOrderError):
+        two.ours.request_close(name, payout=Sats(2_000_000), rate=two.terms().rate)

@@ -63,6 +63,18 @@ def test_the_coin_of_a_child_that_was_not_needed_is_free_again_once_the_contract
     assert again.balance()[1] == 0
 
 
+def test_what_a_running_party_saw_end_costs_no_other_process_of_its_folder_its_mandate(two):
+    name, _ = two.active(refund_in=60)
+    two.pass_until(two.store("buyer").load(name).offer.terms.expiry_height)
+    two.buyer.learn(two.attestation())
+    two.buyer.watch()
+    for _ in range(6):  # block by block, as `party run` does
+        two.wallet.mine()
+        two.buyer.watch()
+    assert two.store("buyer").load(name).ended
+    assert two.open("buyer")._authority().situation.exposure == 0  # as a command beside it asks
+
+
 def test_a_chain_that_changes_while_the_wallet_reads_it_leaves_no_coin_that_is_not_there(two, monkeypatch):
     two.wallet.mine(3)
     before, real = two.buyer.wallet.scan(), Node.blocks

@@ -83,3 +83,11 @@ def test_what_defines_no_path_is_not_announced(folder, words):
     with pytest.raises(InvalidInputError):
         run("announce-path", "--key", folder / "oracle.key", "--expiry", END, "--out", folder / "x.json", *words)
     assert not (folder / "x.json").exists()
+
+
+def test_a_path_ends_at_a_whole_minute_or_is_not_announced(folder):
+    with pytest.raises(InvalidInputError) as told:
+        run("announce-path", "--key", folder / "oracle.key", "--path", "asian:10x3", "--expiry", END + 30,
+            "--out", folder / "other.json")  # fmt: skip
+    assert told.value.field == "--expiry"
+    assert not (folder / "other.json").exists()
