@@ -69,6 +69,16 @@ def test_one_yes_holds_nothing_back_and_two_do_for_seconds_where_batches_are_mad
         assert not batches.is_anything(session)
 
 
+def test_what_a_clock_that_was_ahead_has_written_holds_no_settlement_back(store):
+    """Proven, or asked about, by a clock that stood a day ahead and was set back."""
+    with store.transaction() as session:
+        add(session, "ahead", since=UnixSeconds(NOW + 86_400))
+        agree(session, "ahead", *Role)
+        begun(session, Table(4), now=UnixSeconds(NOW + 86_400))
+        everything = session.execute(select(SettlementRow.id)).scalars().all()
+        assert sorted(sent(session)) == sorted(everything)
+
+
 def begun(session, table, *, now=NOW):
     """A batch of a table's contracts, as ``gather`` begins one."""
     names = {one: f"option-{place}" for place, one in enumerate(table.endings)}
