@@ -26,6 +26,7 @@ from btcfi.adapters.store.options.purposes import BATCH
 from btcfi.adapters.store.options.settled import in_words, paid_columns
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow, SettlementState
 from btcfi.adapters.store.spine.edges import Crossing, Work, count, cross, cross_all, enqueue, record, upsert
+from btcfi.adapters.store.spine.times import lapsed
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import OutPoint, Transaction, parse_transaction
 from btcfi.contracts import batching
@@ -98,14 +99,14 @@ def held_back(*, gathering: bool, now: UnixSeconds) -> ColumnElement[bool]:
         .join(BatchRow, col(BatchRow.id) == col(part.batch_id))
         .where(
             col(part.option_id) == col(row.option_id), col(part.why).is_(None),
-            col(BatchRow.state) == BatchState.ASKING, col(BatchRow.until_unix) > now,
+            col(BatchRow.state) == BatchState.ASKING, ~lapsed(col(BatchRow.until_unix), now),
         )
         .exists()
     )  # fmt: skip
     if not gathering:
         return asked
     young = exists().where(
-        col(part.option_id) == col(row.option_id), _agreed(), col(row.updated_at_unix) > now - HOLD_SECONDS
+        col(part.option_id) == col(row.option_id), _agreed(), ~lapsed(col(row.updated_at_unix), now, HOLD_SECONDS)
     )
     return or_(asked, young)
 

@@ -74,7 +74,7 @@ def test_what_a_clock_that_was_ahead_has_written_holds_no_settlement_back(store)
     with store.transaction() as session:
         add(session, "ahead", since=UnixSeconds(NOW + 86_400))
         agree(session, "ahead", *Role)
-        begun(session, Table(4), now=UnixSeconds(NOW + 86_400))
+        begun(session, Table(contracts=4, parties=3), now=UnixSeconds(NOW + 86_400))
         everything = session.execute(select(SettlementRow.id)).scalars().all()
         assert sorted(sent(session)) == sorted(everything)
 
