@@ -1,52 +1,23 @@
-"""A real backup of each state of a transfer, restored when the chain has gone on: the rows become what the chain says."""
+"""A real backup of each state of a transfer, restored when the chain has gone on: rows become what it says."""
 
 import pytest
 
-import tasks.transfers
 from btcfi.adapters import keystore
-from btcfi.adapters.store.backup import read_backup, write_backup
 from btcfi.adapters.store.options import holds
-from btcfi.adapters.store.spine.database import Store
-from settings.preset import load_preset_by_hash
-from tasks import chain, market
+from tasks import chain
 from tests.support.chain import embedded_node
+from tests.support.restoring import Restoring
 from tests.support.transfer_stage import TransferStage, audited
 
 pytestmark = pytest.mark.integration
 
-PASSPHRASE = "correct horse battery"
 STATES = ("ready", "seller", "holder", "signed", "sent", "mined", "done")
 """From the first on, both sides' pre-signatures of the new contract are in the store."""
 
 
-class Restoring:
-    """A stage whose service is backed up, and goes on from a backup."""
-
-    def __init__(self, stage, folder):
-        self.stage, self.folder, self.before = stage, folder, stage.here.store
-
-    def back_up(self, name):
-        write_backup(
-            self.stage.here.store, self.folder / name, secret_files={}, passphrase=PASSPHRASE, now=self.stage.here.now()
-        )  # fmt: skip
-
-    def go_on_from(self, name):
-        store = Store(f"sqlite:///{self.folder}/{name}.db")
-        read_backup(
-            self.folder / name, store, secret_files={}, passphrase=PASSPHRASE, now=self.stage.here.now(),
-            rule_of=lambda sha256: load_preset_by_hash(sha256).consensus,
-        )  # fmt: skip
-        object.__setattr__(self.stage.here, "store", store)
-        tasks.transfers._looked.clear()
-        tasks.transfers._known.clear()  # another process
-        for _ in range(2):
-            chain.watch()
-            market.tick()
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A position that was sold, with a backup of each state; its new contract is settled, and twelve blocks lie on it."""
+    """A position that was sold, with a backup of each state; its new contract is settled, twelve blocks ago."""
     folder = tmp_path_factory.mktemp("restored")
     with (
         pytest.MonkeyPatch.context() as patched,
