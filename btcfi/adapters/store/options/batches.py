@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import starmap
 from typing import Any, Final
@@ -59,6 +60,9 @@ ALONE: Final = "nothing ends together with it"
 SCRIPT: Final = "one of its sides is paid elsewhere than by its other contracts"
 REFUSED: Final = "the node took the batch not"
 WAITED: Final = f"no block took the batch in {LATE_BLOCKS}"
+
+_DAMAGED: Final = (BtcfiError, KeyError, TypeError, ValueError, AttributeError)
+"""What reading a row raises that says something else than what we write."""
 
 _ID_TAG: Final = "BTCFi/batch/id/v1"
 _ID_SIZE: Final = 16
@@ -265,11 +269,12 @@ def move(
 
 
 def asking(session: Session) -> list[Open]:
-    """Return the batches that ask."""
+    """Return the batches that ask, but one whose row is damaged: its contracts go by CETs once its time is over."""
     found = []
     for row in session.execute(select(BatchRow).where(col(BatchRow.state) == BatchState.ASKING)).scalars():
-        state, options = _read(row)
-        found.append(Open(id=row.id, state=state, events=_events(session, state, options)))
+        with suppress(*_DAMAGED):
+            state, options = _read(row)
+            found.append(Open(id=row.id, state=state, events=_events(session, state, options)))
     return found
 
 
@@ -292,9 +297,10 @@ def untold(session: Session) -> list[tuple[str, int, tuple[str, ...], Transactio
     )  # fmt: skip
     found = []
     for row in session.execute(query).scalars():
-        state, _ = _read(row)
-        if state.batch is not None and state.signed is not None:
-            found.append((row.id, state.number, state.batch.owners, state.signed))
+        with suppress(*_DAMAGED):
+            state, _ = _read(row)
+            if state.batch is not None and state.signed is not None:
+                found.append((row.id, state.number, state.batch.owners, state.signed))
     return found
 
 
@@ -419,7 +425,8 @@ def advance_all(session: Session, *, now: UnixSeconds) -> None:
     """Let time pass for every batch that asks: who is silent drops out."""
     late = select(col(BatchRow.id)).where(col(BatchRow.state) == BatchState.ASKING)
     for batch in session.execute(late).scalars().all():
-        move(session, batch, lambda state: batching.advance(state, now=now), now=now)
+        with suppress(*_DAMAGED), session.begin_nested():  # one batch's trouble is its own
+            move(session, batch, lambda state: batching.advance(state, now=now), now=now)
 
 
 # ---- what became of a signed one

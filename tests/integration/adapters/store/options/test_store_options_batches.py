@@ -102,6 +102,19 @@ def test_a_batch_on_its_way_is_a_row_that_holds_its_settlements_back_until_its_t
             batches.move(session, "00" * 16, partial(advance, now=NOW), now=NOW)
 
 
+def test_a_batch_whose_row_is_damaged_keeps_no_other_one_back(store):
+    with store.transaction() as session:
+        good = begun(session, Table(contracts=4, parties=3))
+        session.add(BatchRow(
+            id="00", state="asking", body="{}", until_unix=NOW + 240, created_at_unix=NOW, updated_at_unix=NOW,
+        ))  # fmt: skip
+        session.flush()
+        batches.advance_all(session, now=UnixSeconds(NOW + batches.PATIENCE_SECONDS))
+        assert session.get_one(BatchRow, good).state == "over"
+        assert [one.id for one in batches.asking(session)] == []
+        assert batches.untold(session) == []
+
+
 def test_rounds_that_several_processes_move_end_in_one_transaction_with_a_row_for_each_contract(store):
     table = Table(contracts=4, parties=3)
     with store.transaction() as session:
