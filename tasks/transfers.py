@@ -14,15 +14,15 @@ from typing import Any, Final
 
 import structlog
 
-from btcfi.adapters.chain.node import ChainInfo, Node
-from btcfi.adapters.store.chain.tables import TransactionState
-from btcfi.adapters.store.chain.walk import walked_to
+from btcfi.adapters.chain.node import Block, ChainInfo, Node
+from btcfi.adapters.store.chain.tables import TransactionRow, TransactionState
+from btcfi.adapters.store.chain.walk import look_again, walked_to
 from btcfi.adapters.store.market import transfer_rounds as store
 from btcfi.adapters.store.market import transfers
 from btcfi.adapters.store.market.transfer_chain import TRANSFERS_ON_CHAIN
 from btcfi.adapters.store.market.transfer_rounds import Loaded, account_in
 from btcfi.adapters.store.market.transfer_tables import TransferRow, TransferState
-from btcfi.bitcoin.transaction import Transaction
+from btcfi.bitcoin.transaction import OutPoint, Transaction
 from btcfi.contracts.reopen import Reopened
 from btcfi.contracts.splice import Owner
 from btcfi.contracts.watch import FINAL_DEPTH
@@ -31,10 +31,10 @@ from btcfi.market import transfer_letters as messages
 from btcfi.market.letter import SignedLetter
 from btcfi.market.transfer_letters import Ask
 from btcfi.market.transferring import Failure, Round, Transfer, refused, silent, undone
-from btcfi.units import Hash32, UnixSeconds, hash32
+from btcfi.units import Hash32, Height, UnixSeconds, hash32
 from settings.market_preset import load_market_preset
 from tasks.carriers import Carriers
-from tasks.context import Context, node, shared_points
+from tasks.context import Context, chain_handlers, node, shared_points
 
 SAYS: Final = {messages.kind_of(one): one for one in Round}
 """Rounds by the kinds of letters that say their words."""
@@ -358,13 +358,35 @@ def _adopt(here: Context, row: TransferRow) -> None:
     """Take in a transfer that a block holds, where this store was restored from before it was signed."""
     with here.store.reading() as session:
         loaded, market = store.load(session, row), here.market_now(session)
+        mined = session.get(TransactionRow, row.txid or "")
     transfer = loaded.agreed(shared_points(loaded.transfer.held.terms.announcements))
+    spent = _spent_since(transfer, mined)
     with here.work() as session:
         found = store.adopt_mined(
             session, transfer, now=here.now(), market=market, network=here.deployment.network
         )  # fmt: skip
         if found is not None and found.state == TransactionState.FINAL:
             TRANSFERS_ON_CHAIN.final(session, [found], here.now())
+        if found is not None and spent is not None:
+            height, block, collateral = spent
+            look_again(session, block, height, chain_handlers(), collateral, now=here.now())
+
+
+def _spent_since(transfer: Transfer, mined: TransactionRow | None) -> tuple[Height, Block, OutPoint] | None:
+    """Return the block that has spent the new contract's collateral while this store did not know it; None: none has.
+
+    The walk has gone past that block, and watched nothing of it.
+    """
+    if transfer.reopened is None or mined is None or mined.height is None:
+        return None
+    client, collateral = node(os.getpid()), transfer.reopened.splice.outpoint
+    if client.unspent_many([collateral], include_pool=False)[0] is not None:
+        return None
+    for height in range(mined.height, client.block_count() + 1):
+        (block,) = client.blocks([client.block_hash(Height(height))])
+        if any(txin.outpoint == collateral for one in block.transactions for txin in one.inputs):
+            return Height(height), block, collateral
+    return None
 
 
 def _end(here: Context, row: TransferRow, failure: Failure) -> None:

@@ -327,12 +327,17 @@ class TransferDeals:
         """Return it with the block at which a coin of it is spent otherwise, if the chain still says so.
 
         A coin is gone and the old collateral is not: no block has the transfer, and none of this chain can. Once
-        enough lie on the block at which we first saw it, it is void for good.
+        enough lie on the block at which we first saw it, it is void for good; so it is once enough lie on another end
+        of the old contract, as its settlement is.
         """
         if kept.owner is Owner.NEWCOMER or kept.state is TransferState.VOID or not kept.txid:
             return kept  # a newcomer's own watch follows its new contract
-        if Round.READY.value not in kept.said or self._agreements.by_id(kept.contract_id)[1].ended:
+        if Round.READY.value not in kept.said:
             return kept
+        if (old := self._agreements.by_id(kept.contract_id)[1]).ended:
+            by = _spent_by(old)
+            over = bool(by) and parse_txid(kept.txid) not in by
+            return self.book.save(replace(kept, state=TransferState.VOID)) if over else kept
         tip = self._node.block_count()
         block = self._node.block_hash(tip)
         inputs = self._reopened(kept, self._deal(kept)).splice.transaction.inputs
@@ -692,6 +697,14 @@ class TransferDeals:
     def _deal(kept: KeptTransfer) -> TransferDeal:
         """Return the deal of what was checked when it began."""
         return check_part(kept.part, desk=kept.part.offer.offer.desk)
+
+
+def _spent_by(contract: PartyContract) -> set[Txid]:
+    """Return what has spent the collateral of a contract that has ended, as its watch has seen it."""
+    if contract.watch is None:
+        return set()
+    created = {one.outpoint for one in contract.watch.creations}
+    return {one.transaction.txid for one in contract.watch.spends if one.outpoint in created}
 
 
 def _last_of(owner: Owner) -> Round:

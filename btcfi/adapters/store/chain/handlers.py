@@ -103,6 +103,11 @@ class Handlers:
         """The purposes of somebody else's spends."""
         return tuple(name for name, (_, purpose) in self._by_purpose.items() if not purpose.ours)
 
+    @property
+    def payers(self) -> tuple[str, ...]:
+        """The purposes of what pays for the one that it spends."""
+        return tuple(name for name, (_, purpose) in self._by_purpose.items() if purpose.pays_for_parent)
+
     def view(self, session: Session, block: Block) -> list[BlockView]:
         """Return every system's view of a block."""
         return [handler.view(session, block) for handler in self.each]

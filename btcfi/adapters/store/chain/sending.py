@@ -36,6 +36,10 @@ def to_send(
     untried = (col(TransactionRow.state) == TransactionState.BUILT) & col(TransactionRow.last_error).is_(None)
     order = (untried.desc(), col(TransactionRow.updated_at_unix), col(TransactionRow.created_at_unix))
     rows = {row.txid: row for row in session.execute(query.order_by(*order).limit(limit)).scalars()}
+    if len(rows) == limit:  # what pays for one of them may lie beyond it: alone that one is refused
+        outputs = [point for row in rows.values() for point in _outputs(row)]
+        cut_off = query.where(col(TransactionRow.purpose).in_(handlers.payers), col(TransactionRow.spends).in_(outputs))
+        rows |= {row.txid: row for row in session.execute(cut_off).scalars()}
     payers = {_parent(row): row for row in rows.values() if handlers.purpose(row.purpose).pays_for_parent}
     if cut := payers.keys() - rows.keys():  # beyond the limit, or not to be sent now
         rows |= {row.txid: row for row in session.execute(query.where(col(TransactionRow.txid).in_(cut))).scalars()}
@@ -49,6 +53,11 @@ def to_send(
 def _parent(row: TransactionRow) -> str:
     """Return the txid, display order, of what a transaction spends."""
     return row.spends.partition(":")[0]
+
+
+def _outputs(row: TransactionRow) -> list[str]:
+    """Return the outpoints that a transaction makes."""
+    return [f"{row.txid}:{index}" for index in range(len(parse_transaction(bytes.fromhex(row.raw_hex)).outputs))]
 
 
 def mark_sent(session: Session, txids: Iterable[Txid], handlers: Handlers, *, now: UnixSeconds) -> None:

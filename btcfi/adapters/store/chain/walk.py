@@ -25,7 +25,7 @@ from btcfi.adapters.store.chain.tables import (
 from btcfi.adapters.store.chain.transactions import Signed, put_transaction
 from btcfi.adapters.store.chain.wallet import SERVICE, free_coins
 from btcfi.adapters.store.spine.edges import Crossing, cross, cross_all, upsert
-from btcfi.bitcoin.transaction import Transaction, parse_transaction
+from btcfi.bitcoin.transaction import OutPoint, Transaction, parse_transaction
 from btcfi.bitcoin.wallet import COINBASE_MATURITY
 from btcfi.contracts.watch import REMEMBERED_BLOCKS, ChainMovedError
 from btcfi.errors import RetryableError
@@ -91,6 +91,22 @@ def walk(
     cross_all(session, [Crossing(row=row, changes=found) for row in mined], TransactionState.CONFIRMED, now=now)
     _take_outputs(session, block, script, height)
     session.add(BlockRow(height=height, hash=block.header.hash.hex()))
+
+
+def look_again(
+    session: Session, block: Block, height: Height, handlers: Handlers, outpoint: OutPoint, *, now: UnixSeconds
+) -> bool:  # fmt: skip
+    """Take in what a block that was walked already spends of an outpoint that nobody watched then; return whether.
+
+    Of what is kept by then nothing changes, so it may be looked through twice.
+    """
+    views = handlers.view(session, block)
+    found = {"height": height, "block_hash": block.header.hash.hex()}
+    for one in block.transactions:
+        if any(txin.outpoint == outpoint for txin in one.inputs):
+            _take_foreign(session, handlers, views, one, found, now)
+            return True
+    return False
 
 
 def _spends(handlers: Handlers, row: TransactionRow) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import starmap
 from typing import Any, Final
@@ -26,6 +27,7 @@ from btcfi.adapters.store.options.purposes import BATCH
 from btcfi.adapters.store.options.settled import in_words, paid_columns
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow, SettlementState
 from btcfi.adapters.store.spine.edges import Crossing, Work, count, cross, cross_all, enqueue, record, upsert
+from btcfi.adapters.store.spine.times import lapsed
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import OutPoint, Transaction, parse_transaction
 from btcfi.contracts import batching
@@ -59,6 +61,9 @@ SCRIPT: Final = "one of its sides is paid elsewhere than by its other contracts"
 REFUSED: Final = "the node took the batch not"
 MOVING: Final = "a transfer of its position waits for a block"
 WAITED: Final = f"no block took the batch in {LATE_BLOCKS}"
+
+_DAMAGED: Final = (BtcfiError, KeyError, TypeError, ValueError, AttributeError)
+"""What reading a row raises that says something else than what we write."""
 
 _ID_TAG: Final = "BTCFi/batch/id/v1"
 _ID_SIZE: Final = 16
@@ -99,14 +104,14 @@ def held_back(*, gathering: bool, now: UnixSeconds) -> ColumnElement[bool]:
         .join(BatchRow, col(BatchRow.id) == col(part.batch_id))
         .where(
             col(part.option_id) == col(row.option_id), col(part.why).is_(None),
-            col(BatchRow.state) == BatchState.ASKING, col(BatchRow.until_unix) > now,
+            col(BatchRow.state) == BatchState.ASKING, ~lapsed(col(BatchRow.until_unix), now),
         )
         .exists()
     )  # fmt: skip
     if not gathering:
         return asked
     young = exists().where(
-        col(part.option_id) == col(row.option_id), _agreed(), col(row.updated_at_unix) > now - HOLD_SECONDS
+        col(part.option_id) == col(row.option_id), _agreed(), ~lapsed(col(row.updated_at_unix), now, HOLD_SECONDS)
     )
     return or_(asked, young)
 
@@ -271,11 +276,12 @@ def move(
 
 
 def asking(session: Session) -> list[Open]:
-    """Return the batches that ask."""
+    """Return the batches that ask, but one whose row is damaged: its contracts go by CETs once its time is over."""
     found = []
     for row in session.execute(select(BatchRow).where(col(BatchRow.state) == BatchState.ASKING)).scalars():
-        state, options = _read(row)
-        found.append(Open(id=row.id, state=state, events=_events(session, state, options)))
+        with suppress(*_DAMAGED):
+            state, options = _read(row)
+            found.append(Open(id=row.id, state=state, events=_events(session, state, options)))
     return found
 
 
@@ -298,9 +304,10 @@ def untold(session: Session) -> list[tuple[str, int, tuple[str, ...], Transactio
     )  # fmt: skip
     found = []
     for row in session.execute(query).scalars():
-        state, _ = _read(row)
-        if state.batch is not None and state.signed is not None:
-            found.append((row.id, state.number, state.batch.owners, state.signed))
+        with suppress(*_DAMAGED):
+            state, _ = _read(row)
+            if state.batch is not None and state.signed is not None:
+                found.append((row.id, state.number, state.batch.owners, state.signed))
     return found
 
 
@@ -425,7 +432,8 @@ def advance_all(session: Session, *, now: UnixSeconds) -> None:
     """Let time pass for every batch that asks: who is silent drops out."""
     late = select(col(BatchRow.id)).where(col(BatchRow.state) == BatchState.ASKING)
     for batch in session.execute(late).scalars().all():
-        move(session, batch, lambda state: batching.advance(state, now=now), now=now)
+        with suppress(*_DAMAGED), session.begin_nested():  # one batch's trouble is its own
+            move(session, batch, lambda state: batching.advance(state, now=now), now=now)
 
 
 # ---- what became of a signed one

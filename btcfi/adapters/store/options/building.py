@@ -273,18 +273,35 @@ def to_settle(
 ) -> list[str]:  # fmt: skip
     """Return the proven settlements that are to be built now: those that a block will take, earliest deadline first.
 
-    What could not be built when it was last tried comes behind those that were not tried, longest untouched first, and
-    keeps a quarter of the places: neither can keep the other back. held_back: the condition that one waits for a batch
-    (``batches.held_back``); None: none does.
+    What is near its deadline comes first. What could not be built when it was last tried comes behind those that were
+    not tried, longest untouched first, and keeps a quarter of the places: neither can keep the other back. held_back:
+    the condition that one waits for a batch (``batches.held_back``); None: none does.
     """
     free = true() if held_back is None else ~held_back
-    turns = planned_settlements(session, tip=tip, rule=rule, free=free).turns
-    room = min(limit, settlements_in(turn for turn in turns if turn.now))
+    urgent = func.coalesce(OptionRow.refund_height, 0) <= tip + rule.deadline_blocks
+    turns = [turn for turn in planned_settlements(session, tip=tip, rule=rule, free=free).turns if turn.now]
+    near = settlements_in(turn for turn in turns if turn.due.deadline <= tip + rule.deadline_blocks)
+    room = min(limit, settlements_in(turns) - near)
+    rest = _shared(*_by_failure(session, tip, free & ~urgent, limit=room), room)
+    fresh, failed = _by_failure(session, tip, free & urgent, limit=min(limit, near))
+    again = failed[: max(limit // RETRIED_PART, limit - len(fresh) - len(rest))]
+    return [*fresh[: limit - len(again)], *again, *rest][:limit]
+
+
+def _by_failure(
+    session: Session, tip: Height, condition: ColumnElement[bool], *, limit: int
+) -> tuple[list[str], list[str]]:  # fmt: skip
+    """Return the proven settlements that were not tried, in their turn, and those that have failed."""
     untried = col(SettlementRow.last_error).is_(None)
-    fresh = _in_turn(session, tip, free & untried, order_by=_TURN, limit=room)
-    failed = _in_turn(session, tip, free & ~untried, order_by=(col(SettlementRow.updated_at_unix),), limit=room)
-    first = fresh[: max(room - len(failed), room - room // RETRIED_PART)]
-    return first + failed[: room - len(first)]
+    return (
+        _in_turn(session, tip, condition & untried, order_by=_TURN, limit=limit),
+        _in_turn(session, tip, condition & ~untried, order_by=(col(SettlementRow.updated_at_unix),), limit=limit),
+    )
+
+
+def _shared(fresh: Sequence[str], failed: Sequence[str], many: int) -> list[str]:
+    first = fresh[: max(many - len(failed), many - many // RETRIED_PART)]
+    return [*first, *failed[: many - len(first)]]
 
 
 _TURN: Final = (col(OptionRow.refund_height), col(OptionRow.collateral_sats).desc(), col(SettlementRow.id))

@@ -156,6 +156,23 @@ def test_what_pays_for_its_parent_goes_together_with_it_and_nobody_else_s_child_
     assert all(package in packages for package in ([parent, child], [grandparent], *([one] for one in strangers)))
 
 
+def test_what_is_beyond_the_limit_goes_with_the_one_that_it_pays_for(store):
+    """One that pays nothing by itself is refused alone, so none is ever sent without its child, wherever the cut is."""
+    handlers = Handlers((Leases(),))
+    parents = [spend(number) for number in range(1, 4)]
+    children = [spend(number + 10, OutPoint(txid=one.txid, index=0)) for number, one in enumerate(parents)]
+    with store.transaction() as session:
+        for number, one in enumerate(parents):
+            stored(session, one, OURS, subject=f"parent {number}")
+        for number, one in enumerate(children):
+            late = stored(session, one, RIVAL, subject=f"child {number}")
+            late.created_at_unix = late.updated_at_unix = NOW + 1
+        packages = to_send(session, handlers, now=NOW, limit=2)
+    pairs = [list(pair) for pair in zip(parents, children, strict=True)]
+    assert len(packages) == 2
+    assert all(package in pairs for package in packages)
+
+
 def test_what_the_node_refuses_again_and_again_keeps_nothing_newer_back(store):
     handlers = Handlers((Leases(),))
     with store.transaction() as session:

@@ -81,6 +81,16 @@ def test_an_option_of_which_a_transfer_is_signed_is_asked_about_in_no_batch_and_
         assert sent(session, now=later) == ["st-moving"]
 
 
+def test_what_a_clock_that_was_ahead_has_written_holds_no_settlement_back(store):
+    """Proven, or asked about, by a clock that stood a day ahead and was set back."""
+    with store.transaction() as session:
+        add(session, "ahead", since=UnixSeconds(NOW + 86_400))
+        agree(session, "ahead", *Role)
+        begun(session, Table(contracts=4, parties=3), now=UnixSeconds(NOW + 86_400))
+        everything = session.execute(select(SettlementRow.id)).scalars().all()
+        assert sorted(sent(session)) == sorted(everything)
+
+
 def begun(session, table, *, now=NOW):
     """A batch of a table's contracts, as ``gather`` begins one."""
     names = {one: f"option-{place}" for place, one in enumerate(table.endings)}
@@ -102,6 +112,19 @@ def test_a_batch_on_its_way_is_a_row_that_holds_its_settlements_back_until_its_t
         assert len(sent(session, now=UnixSeconds(NOW + batches.PATIENCE_SECONDS))) == 4
         with pytest.raises(NotAskedError):
             batches.move(session, "00" * 16, partial(advance, now=NOW), now=NOW)
+
+
+def test_a_batch_whose_row_is_damaged_keeps_no_other_one_back(store):
+    with store.transaction() as session:
+        good = begun(session, Table(contracts=4, parties=3))
+        session.add(BatchRow(
+            id="00", state="asking", body="{}", until_unix=NOW + 240, created_at_unix=NOW, updated_at_unix=NOW,
+        ))  # fmt: skip
+        session.flush()
+        batches.advance_all(session, now=UnixSeconds(NOW + batches.PATIENCE_SECONDS))
+        assert session.get_one(BatchRow, good).state == "over"
+        assert [one.id for one in batches.asking(session)] == []
+        assert batches.untold(session) == []
 
 
 def test_rounds_that_several_processes_move_end_in_one_transaction_with_a_row_for_each_contract(store):

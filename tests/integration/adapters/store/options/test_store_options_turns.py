@@ -98,3 +98,17 @@ def test_people_read_by_deadline_what_waits_what_is_put_off_and_when_its_turn_is
     assert (far.waiting, far.in_flight, far.collateral_sats) == (each, 0, 5 * each)
     assert (far.put_off, far.last_turn) == (building.BUNDLE, TIP + IN_FLIGHT_BLOCKS + 1)
     assert seen.share == SHARE
+
+
+def test_what_is_near_its_deadline_and_failed_once_is_tried_again_before_what_has_time(store):
+    near = TIP + RULE.deadline_blocks
+    proven(store, *((f"far-{n}", FAR, 5, None) for n in range(20)), ("near", near, 5, "no coin is left for its fee"))
+    sent(store, WINDOW + 1)
+    assert chosen(store) == ["near"]
+
+
+def test_what_failed_near_its_deadline_by_the_hundred_keeps_no_fresh_one_back(store):
+    broken = [(f"broken-{n:03}", TIP - 1, 9, "too few oracles attest") for n in range(300)]
+    proven(store, *broken, ("near", TIP + 5, 1, None), ("far", FAR, 1, None))
+    found = chosen(store)
+    assert (found[0], found[-1], len(found)) == ("near", "far", 256)
