@@ -15,6 +15,7 @@ from typing import Any, Final
 import structlog
 
 from btcfi.adapters.chain.node import Block, ChainInfo, Node
+from btcfi.adapters.store.chain import views as chain_views
 from btcfi.adapters.store.chain.tables import TransactionRow, TransactionState
 from btcfi.adapters.store.chain.walk import look_again, walked_to
 from btcfi.adapters.store.market import transfer_rounds as store
@@ -358,7 +359,7 @@ def _adopt(here: Context, row: TransferRow) -> None:
     """Take in a transfer that a block holds, where this store was restored from before it was signed."""
     with here.store.reading() as session:
         loaded, market = store.load(session, row), here.market_now(session)
-        mined = session.get(TransactionRow, row.txid or "")
+        mined = chain_views.transaction(session, row.txid or "")
     transfer = loaded.agreed(shared_points(loaded.transfer.held.terms.announcements))
     spent = _spent_since(transfer, mined)
     with here.work() as session:

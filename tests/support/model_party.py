@@ -3,7 +3,7 @@
 import json
 import os
 from contextlib import contextmanager
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from unittest.mock import patch
 
 from btcfi.adapters import keystore as keystore_module
@@ -15,7 +15,7 @@ from btcfi.adapters.party.guest import Guest
 from btcfi.adapters.party.mail import PartyMail
 from btcfi.adapters.party.store import PartyCoins, PartyStore
 from btcfi.bitcoin.fees import FeeRule
-from btcfi.bitcoin.keys import TaprootKey, wallet_key
+from btcfi.bitcoin.keys import wallet_key
 from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts.messages import encode_attestation, encode_close_order, encode_order
 from btcfi.contracts.setup import SetupPolicy
@@ -75,16 +75,9 @@ class Faults:
         return wrapped
 
 
-class QuickKey(TaprootKey):
-    """A wallet's key whose script is computed once."""
-
-    script = cached_property(TaprootKey.script.fget)
-    script.__set_name__(None, "script")
-
-
 @lru_cache(maxsize=64)
 def _wallet_key(seed, index):
-    return QuickKey(secret=wallet_key(seed, index).secret)
+    return wallet_key(seed, index)
 
 
 class QuickKeystore(Keystore):

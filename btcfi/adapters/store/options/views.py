@@ -212,7 +212,7 @@ def transactions_of(session: Session, option_id: str) -> list[TransactionRow]:
     own = chain_views.transactions_of(session, option_id)
     shared = [row.txid for row in batches.ends_of_option(session, option_id)]
     found = session.exec(select(TransactionRow).where(col(TransactionRow.txid).in_(shared))).all() if shared else []
-    return sorted((*own, *found), key=lambda row: (row.created_at_unix, row.purpose))
+    return sorted((*own, *found), key=lambda row: row.created_at_unix)  # of one second, its own come first
 
 
 def life_of(session: Session, option_id: str) -> Sequence[EventRow]:
