@@ -6,12 +6,12 @@
     garbler    Openings: those copies' seeds, the other copies' tables
     verifier   ``kept_of``: checks all, and keeps what convicts
 
-The garbler's secrets hang on its own seed and on all that the set-up is about, the verifier's commitment among it. So it
-keeps no state and answers one cut alone: asked again it says the same bytes, and for anything else it has other secrets.
+The garbler's secrets hang on its own seed and on all that the set-up is about, the verifier's commitment among it. So
+it keeps no state and answers one cut alone: asked again it says the same bytes, for anything else it has other secrets.
 
 The verifier refuses: a share that is not canonical or off the committed polynomial, an opened copy that was garbled
-otherwise, a kept table that was not committed to, two labels of one point. Pure: randomness is passed in, and no message
-makes anything here fail but with an InvalidInputError. Source: findings on garbled disputes and their review.
+otherwise, a kept table that was not committed to, two labels of one point. Pure: randomness is passed in, and no
+message makes anything here fail but with an InvalidInputError. Source: findings on garbled disputes and their review.
 """
 
 from __future__ import annotations
@@ -66,11 +66,8 @@ class Copies:
     def __post_init__(self) -> None:
         """Raise InvalidInputError for a cut that could be guessed."""
         if not 1 <= self.opened < self.count <= MAX_COPIES or self.bits < LEAST_BITS:
-            raise InvalidInputError(
-                "copies",
-                f"{self.opened} of {self.count} opened",
-                f"at least 2^{LEAST_BITS} cuts of {MAX_COPIES} copies",
-            )
+            expected = f"at least 2^{LEAST_BITS} cuts, of at most {MAX_COPIES} copies"
+            raise InvalidInputError("copies", f"{self.opened} of {self.count} opened", expected)
 
     @property
     def bits(self) -> float:

@@ -48,6 +48,5 @@ def combined(points: Sequence[bytes], weights: Sequence[int]) -> bytes:
 
     Raises InvalidInputError for a point that is none, and a sum of infinity.
     """
-    return secp256k1.point_add(
-        [secp256k1.point_multiply(one, weight.to_bytes(32)) for one, weight in zip(points, weights, strict=True) if weight]
-    )  # fmt: skip
+    pairs = zip(points, weights, strict=True)
+    return secp256k1.point_add([secp256k1.point_multiply(one, by.to_bytes(32)) for one, by in pairs if by])
