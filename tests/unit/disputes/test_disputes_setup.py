@@ -1,4 +1,4 @@
-"""Cut and choose: an honest set-up convicts every wrong claim; each way to cheat is caught, or convicts all the same."""
+"""Cut and choose: an honest set-up convicts every wrong claim; each way to cheat is caught, or convicts as well."""
 
 from __future__ import annotations
 
