@@ -11,8 +11,10 @@ from btcfi import secp256k1
 from btcfi.bitcoin.keys import wallet_key
 from btcfi.bitcoin.transaction import SEQUENCE_RBF, OutPoint, Transaction, TxIn
 from btcfi.disputes.claims import Ranges, price_claim
-from btcfi.disputes.garbled.graph import ClaimantKeys, DisputeTerms, Graph, VerifierKeys
+from btcfi.disputes.garbled.graph import Graph
 from btcfi.disputes.garbled.presign import (
+    ClaimSecrets,
+    SilenceSecrets,
     attested_of,
     build_claim,
     check_claims,
@@ -21,6 +23,7 @@ from btcfi.disputes.garbled.presign import (
     presign_silence,
 )
 from btcfi.disputes.garbled.setup import CONSERVATIVE, Garbler, Subject, draw_cut, kept_of
+from btcfi.disputes.garbled.terms import ClaimantKeys, DisputeTerms, VerifierKeys
 from btcfi.oracle.announcement import OracleEvent, announce
 from btcfi.oracle.attestation import attest
 from btcfi.units import Hash32, Height, Sats, Slot
@@ -51,6 +54,7 @@ class Side:
     def __init__(self, name, attempt, sets):
         make = lambda use: secp256k1.even_secret(secret(name, attempt, use))  # noqa: E731 - said often below
         self.open, self.claim, self.payout, self.escrow = (make(use) for use in ("open", "claim", "payout", "escrow"))
+        self.both, self.bond, self.overdue = (make(use) for use in ("both", "bond", "overdue"))
         self.digits = [make(("digits", which)) for which in range(sets)]
         self.wallet = wallet_key(secret(name, "wallet"), 0)
 
@@ -60,8 +64,10 @@ class Dispute:
 
     def __init__(
         self, claim=None, *, oracles=3, threshold=2, silence=30, refund=60, blocks=12, fee=400, attempt=0,
-        bond=2_000_000, collateral=16_000_000,
+        bond=2_000_000, collateral=16_000_000, claim_height=0,
     ):  # fmt: skip
+        """claim_height: of a lazy contract."""
+        self.claim_height, self.challenge_bond = claim_height, 50_000 if claim_height else 0
         self.claim = claim or price_claim(RANGES)
         self.secrets = [secret("oracle", place) for place in range(oracles)]
         self.threshold, self.silence_height, self.refund_height = threshold, silence, refund
@@ -88,14 +94,17 @@ class Dispute:
         p, v, xonly, point = self.p, self.v, secp256k1.public_key_xonly, secp256k1.public_key_compressed
         return DisputeTerms(
             claim=self.claim, copies=CONSERVATIVE, events=self.announcements, threshold=self.threshold,
-            collateral=Sats(self.collateral), bond=Sats(self.bond), silence_height=Height(self.silence_height),
+            collateral=Sats(self.collateral), bond=Sats(self.bond), challenge_bond=Sats(self.challenge_bond),
+            claim_height=Height(self.claim_height), silence_height=Height(self.silence_height),
             refund_height=Height(self.refund_height), dispute_blocks=self.blocks, fee=Sats(self.fee),
             claimant=ClaimantKeys(
-                open=point(p.open), claim=xonly(p.claim), payout=xonly(p.payout),
+                open=point(p.open), claim=xonly(p.claim), both=xonly(p.both), payout=xonly(p.payout),
                 silence=tuple(xonly(one) for one in p.digits), script=p.wallet.script,
             ),
             verifier=VerifierKeys(
-                open=point(v.open), claim=xonly(v.claim), escrow=point(v.escrow),
+                open=point(v.open), claim=xonly(v.claim), both=xonly(v.both), overdue=xonly(v.overdue),
+                bond=xonly(v.bond),
+                escrow=point(v.escrow),
                 digits=tuple(xonly(one) for one in v.digits), script=v.wallet.script,
             ),
         )  # fmt: skip
@@ -120,19 +129,29 @@ class Dispute:
         return kept_of(self.garbler.subject, self.commitments, self.cut, opened, coins=secret("coins"))
 
     def opened(self, wallet):
-        """Fund the opening by the claimant, once both sides have checked all that the other signed."""
-        draft = Graph(self.terms, self.commitments)
-        (coin,) = wallet.coins_for(self.p.wallet.script, [draft.open_txout.value + 500])
+        """Fund the opening, by both where both have a bond in it, once each has checked all that the other signed."""
+        outputs = Graph(self.terms, self.commitments).open_txouts
+        shares = [(self.p.wallet, sum(one.value for one in outputs) - self.challenge_bond)]
+        shares += [(self.v.wallet, self.challenge_bond)] if self.challenge_bond else []
+        coins = [(key, *wallet.coins_for(key.script, [amount + 1_000])) for key, amount in shares]
         opening = Transaction(
-            version=2, inputs=(TxIn(outpoint=coin.outpoint, sequence=SEQUENCE_RBF),), outputs=(draft.open_txout,)
-        )
-        self.graph = Graph(self.terms, self.commitments, OutPoint(txid=opening.txid, index=0))
+            version=2, inputs=tuple(TxIn(outpoint=coin.outpoint, sequence=SEQUENCE_RBF) for _, coin in coins),
+            outputs=outputs,
+        )  # fmt: skip
+        self.graph = Graph(self.terms, self.commitments, opening.txid)
         _ = self.kept
-        self.of_claims = presign_claims(self.graph, digits=self.v.digits, claim=self.v.claim)
+        self.of_claims = presign_claims(
+            self.graph, ClaimSecrets(digits=tuple(self.v.digits), claim=self.v.claim, both=self.v.both)
+        )
         check_claims(self.graph, self.of_claims)
-        self.of_silence = presign_silence(self.graph, silence=self.p.digits, claim=self.p.claim)
+        self.of_silence = presign_silence(
+            self.graph, SilenceSecrets(silence=tuple(self.p.digits), both=self.p.both)
+        )  # fmt: skip
         check_silence(self.graph, self.of_silence)
-        signed = opening.with_witness(0, [self.p.wallet.sign_input(opening, 0, [coin.output])])
+        spent = [coin.output for _, coin in coins]
+        signed = opening
+        for index, (key, _) in enumerate(coins):
+            signed = signed.with_witness(index, [key.sign_input(opening, index, spent)])
         wallet.node.send(signed)
         wallet.mine()
         return signed
@@ -144,6 +163,11 @@ class Dispute:
             {place: attest(self.secrets[place], event[place], outcome, ledger) for place in places}
             for event, outcome in zip(self.announcements, outcomes, strict=True)
         ]
+
+    @property
+    def locked(self):
+        """What the claimant puts in, and nothing of the verifier's."""
+        return self.collateral + self.bond
 
     def attested(self, outcomes, which=0):
         return attested_of(self.graph, outcomes, self.attestations(outcomes), which)

@@ -1,13 +1,20 @@
-"""The transactions of a disputed contract, and what either side signs before it is funded.
+"""The transactions of a disputed contract. Two forms: digits are claimed at once, or only once a claim is challenged.
 
-    open       collateral and bond of the claimant
-    claim j    (one for each range) what the range pays goes to the verifier at once, the rest into escrow; carries a
-               signature of the verifier's for each digit, which tells it the digit's secret
+    open       collateral and bond of the claimant; by itself the verifier's bond, of a contract that is lazy
+    claim j    (one for each range) what the range pays goes to the verifier at once, the rest into escrow
     payout     the claimant takes the escrow, some blocks after the claim
     disprove   the verifier takes it, knowing the fault secret: by the escrow's key path
     silence    from a height on, the verifier shows the attestations and the claimant still does not claim; from its
                output the same claims are possible, and some blocks later the verifier is paid all that it could be owed
     refund     from a later height on the claimant takes all back: nobody claimed, and no oracle spoke
+
+**Eager**: a claim carries a signature for each digit, which tells the verifier the digit's secret. **Lazy**: a claim
+carries its range alone, and what it does not pay is held:
+
+    release    some blocks later the rest goes back to the claimant
+    challenge  the verifier wants to see the digits
+    reveal     the claimant shows them by spending the verifier's bond into the escrow, which is as above
+    overdue    the claimant did not: the verifier takes what was held, some blocks after its challenge
 
 All are of version 3 with an anchor, so a child pays their fees and their txids are known before the opening is signed.
 
@@ -16,7 +23,9 @@ attested cannot be claimed**: a priced digit is signed under its label's point p
 **The verifier needs the chain alone**: each priced digit is signed once more under the oracles' points by themselves,
 so their secrets can be taken off. Each set of oracles has leaves and keys of its own, or signatures of two sets could
 be mixed until nobody can read them; in every set of ``threshold`` at least one is honest, so no digit has two values.
-**Silence cannot be claimed of attestations that the claimant never got**: the claim of silence carries them.
+**Silence cannot be claimed of attestations that the claimant never got**: the claim of silence carries them. **The
+verifier's bond stays until no answer can need it any more**: no claim waits until it is gone. The digits are shown by
+spending it, so that the signatures that show them do not hang on which range was claimed.
 
 Keys are separate for each use, and the verifier's fresh in every attempt, so signatures of two attempts never fit
 together. Pure: everything here is computed from the terms. Source: findings on garbled disputes and their review.
@@ -24,449 +33,274 @@ together. Pure: everything here is computed from the terms. Source: findings on 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import combinations
-from typing import Any, Final
+from itertools import product
+from typing import Any
 
-from btcfi import secp256k1
 from btcfi.bitcoin import script as op
 from btcfi.bitcoin import taproot
 from btcfi.bitcoin.fees import DUST_P2TR
 from btcfi.bitcoin.musig import KeyAggregate
-from btcfi.bitcoin.script import is_known_program
-from btcfi.bitcoin.taproot import SIGHASH_ALL, SIGHASH_NONE, Leaf, TaprootOutput, taproot_output
+from btcfi.bitcoin.taproot import Leaf, TaprootOutput, taproot_output
 from btcfi.bitcoin.transaction import SEQUENCE_LOCKTIME, TRUC_VERSION, OutPoint, Transaction, TxIn, TxOut
 from btcfi.contracts.execution import ANCHOR
-from btcfi.disputes.circuit import Digit
-from btcfi.disputes.claims import RANGE, Claim
-from btcfi.disputes.garbled.setup import Commitments, Copies, label_place
+from btcfi.disputes.garbled.chains import Chain, Points, script_of
+from btcfi.disputes.garbled.setup import Commitments
+from btcfi.disputes.garbled.terms import DisputeTerms
 from btcfi.errors import InvalidInputError
-from btcfi.hashes import tagged_hash
-from btcfi.oracle.announcement import Announcement, DigitPoints, check_together
-from btcfi.units import MAX_MONEY_SATS, Hash32, Height, Sats
+from btcfi.units import Hash32, Sats, Txid
 
-MAX_BLOCKS: Final = 2_016
-"""That a claim may be open to dispute: two weeks."""
-
-FIRST_TIME: Final = 500_000_000
-"""From here on a lock time is no height. Source: BIP65."""
-
-MAX_SETS: Final = 10
-"""Of oracles: three of five."""
-
-_TERMS_TAG: Final = "BTCFi/dispute/terms/v1"
-_PER_DIGIT: Final = 3
-"""Opcodes of a script for each signature: TUCK, CHECKSIGVERIFY, CODESEPARATOR."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimantKeys:
-    """The side that claims: the writer. Each key is for one use."""
-
-    open: bytes
-    """Compressed: of the opening's key path, by which both close together."""
-    claim: bytes
-    """x-only: signs claims, the claim of silence's end, and what both sign."""
-    payout: bytes
-    """x-only: takes the escrow."""
-    silence: tuple[bytes, ...]
-    """x-only, one a set of oracles: its pre-signatures carry attestations into a claim of silence."""
-    script: bytes
-    """Where it is paid."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifierKeys:
-    """The side that is paid by a claim and watches it: the holder. All fresh in every attempt."""
-
-    open: bytes
-    """Compressed."""
-    claim: bytes
-    """x-only: signs the claim of silence, and what both sign."""
-    escrow: bytes
-    """Compressed: with the fault secret it takes the escrow."""
-    digits: tuple[bytes, ...]
-    """x-only, one a set of oracles: its pre-signatures carry labels into a claim."""
-    script: bytes
-    """Where it is paid."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DisputeTerms:
-    """What both sides sign up to. Two equal terms have byte-equal transactions."""
-
-    claim: Claim
-    copies: Copies
-    events: tuple[tuple[Announcement, ...], ...]
-    """For each outcome that the claim is made of, the oracles' announcements, always in one order."""
-    threshold: int
-    collateral: Sats
-    """The most that the verifier can be owed."""
-    bond: Sats
-    """The claimant's, lost to the verifier by a false claim."""
-    silence_height: Height
-    """From here on the verifier may claim silence."""
-    refund_height: Height
-    """From here on the claimant takes back what nobody claimed."""
-    dispute_blocks: int
-    """Between a claim and its payout, and between a claim of silence and its end."""
-    fee: Sats
-    """What each of the transactions pays by itself."""
-    claimant: ClaimantKeys
-    verifier: VerifierKeys
-
-    def __post_init__(self) -> None:
-        """Raise InvalidInputError naming the first term that makes no contract."""
-        claim = self.claim
-        if len(self.events) != claim.events or not self.events:
-            raise InvalidInputError("events", f"{len(self.events)}", f"{claim.events}, one an outcome")
-        keys = {tuple(one.oracle_key for one in event) for event in self.events}
-        if len(keys) != 1 or len(set(*keys)) != len(*keys):
-            raise InvalidInputError(
-                "oracles", "not the same in every event, or one twice", "different ones, in one order"
-            )
-        for event in self.events:
-            if len({one.event for one in event}) != 1:
-                raise InvalidInputError("announcements", "are of different events", "one event a place")
-            check_together(event)
-        if len({event[0].event.id for event in self.events}) != len(self.events):
-            raise InvalidInputError("events", "one stands twice", "a minute of its own each")
-        if not 1 <= self.threshold <= len(self.events[0]) or len(self.sets) > MAX_SETS:
-            raise InvalidInputError(
-                "threshold", f"{self.threshold}", f"1 to {len(self.events[0])}, {MAX_SETS} sets at most"
-            )
-        self._check_digits()
-        self._check_money()
-        self._check_keys()
-
-    def _check_digits(self) -> None:
-        for digit in self.claim.circuit.digits:
-            if digit.event is None:
-                if not digit.name.startswith(f"{RANGE}."):
-                    raise InvalidInputError("claim", digit.name, "a range and attested outcomes alone")
-            elif not 0 <= digit.low_bit <= self.events[digit.event][0].event.signed_digits - digit.width:
-                raise InvalidInputError("claim", digit.name, "bits that its event has")
-        for place, event in enumerate(self.events):
-            bits = sum(digit.width for digit in self.claim.circuit.digits if digit.event == place)
-            if bits != event[0].event.signed_digits or event[0].event.condition:
-                raise InvalidInputError(
-                    "events", f"{bits} bits of event {place}", "all of its digits, and no condition"
-                )
-
-    def _check_money(self) -> None:
-        if not 0 < self.collateral <= MAX_MONEY_SATS or not max(self.claim.payouts) <= self.collateral:
-            raise InvalidInputError("collateral", f"{self.collateral} sats", "at least the most that a range pays")
-        if not 0 <= self.fee <= MAX_MONEY_SATS or not 2 * self.costs + DUST_P2TR < self.bond <= MAX_MONEY_SATS:
-            raise InvalidInputError("bond", f"{self.bond} sats", f"more than {2 * self.costs + DUST_P2TR} sats")
-        if not 1 <= self.dispute_blocks <= MAX_BLOCKS:
-            raise InvalidInputError("dispute_blocks", f"{self.dispute_blocks}", f"1 to {MAX_BLOCKS}")
-        if (
-            not self.silence_height > 0
-            or not self.silence_height + self.dispute_blocks <= self.refund_height < FIRST_TIME
-        ):
-            raise InvalidInputError(
-                "refund_height", f"{self.refund_height}", f"at least {self.silence_height + self.dispute_blocks}"
-            )
-
-    def _check_keys(self) -> None:
-        one, other = self.claimant, self.verifier
-        if {len(one.silence), len(other.digits)} != {len(self.sets)}:
-            raise InvalidInputError("keys", f"{len(other.digits)} for sets of oracles", f"{len(self.sets)}")
-        xonly = [one.claim, one.payout, *one.silence, other.claim, *other.digits, one.open[1:], other.open[1:]]
-        xonly.append(other.escrow[1:])
-        if len(set(xonly)) != len(xonly):
-            raise InvalidInputError("keys", "one is used twice", "a key of its own for each use")
-        if not all(secp256k1.is_xonly_key(key) for key in xonly):
-            raise InvalidInputError("keys", "one is not on the curve", "keys of the curve")
-        for script in (one.script, other.script):
-            if not is_known_program(script):
-                raise InvalidInputError("script", script.hex()[:40], "P2TR, P2WPKH or P2WSH")
-
-    @property
-    def costs(self) -> Sats:
-        """What one of the transactions costs: its own fee and its anchor."""
-        return Sats(self.fee + ANCHOR.value)
-
-    @property
-    def locked(self) -> Sats:
-        """What the opening locks."""
-        return Sats(self.collateral + self.bond)
-
-    @property
-    def sets(self) -> tuple[tuple[int, ...], ...]:
-        """The sets of oracles, each enough to settle."""
-        return tuple(combinations(range(len(self.events[0])), self.threshold))
-
-    @cached_property
-    def id(self) -> Hash32:
-        """What a set-up is bound to: all of it, keys and circuit and oracles among them."""
-        one, other = self.claimant, self.verifier
-        keys = b"".join(
-            len(part).to_bytes(2, "little") + part
-            for part in (
-                one.open, one.claim, one.payout, *one.silence, one.script, other.open, other.claim, other.escrow,
-                *other.digits, other.script,
-            )
-        )  # fmt: skip
-        numbers = (
-            self.threshold, self.collateral, self.bond, self.silence_height, self.refund_height, self.dispute_blocks,
-            self.fee, self.copies.count, self.copies.opened, len(self.events), len(self.events[0]),
-            len(self.claim.payouts), *self.claim.payouts,
-        )  # fmt: skip
-        announced = b"".join(one.digest() for event in self.events for one in event)
-        return tagged_hash(
-            _TERMS_TAG, self.claim.circuit.id + announced + b"".join(n.to_bytes(8, "little") for n in numbers) + keys
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One signature of a script that carries digits: by its place, what it is under."""
-
-    place: int
-    """Of the digit in the circuit."""
-    labelled: bool
-    """Whether the label's point is in it."""
-    attested: bool
-    """Whether the oracles' are."""
+Parent = bool
+"""Of what a claim is: of the opening, or (True) of the claim of silence."""
 
 
 class Graph:
-    """Every transaction of a contract, and every message that is signed."""
+    """Every transaction of a contract, and every message that both sign."""
 
-    def __init__(self, terms: DisputeTerms, commitments: Commitments, coin: OutPoint | None = None) -> None:
-        """Take the terms and the labels of a set-up that was checked, and where the opening's output will be."""
-        circuit = terms.claim.circuit
-        if len(commitments.labels) != circuit.labels:
-            raise InvalidInputError("labels", f"{len(commitments.labels)}", f"{circuit.labels}")
-        self.terms, self.labels, self.fault = terms, commitments.labels, commitments.fault
-        self._coin = coin
-        self._label_points = [secp256k1.parse_point(one) for one in commitments.labels]
-        self._digit_points = [[DigitPoints(announcement=one) for one in event] for event in terms.events]
-        self._attested: dict[tuple[int, int, int], Any] = {}
-        digits = circuit.digits
-        self.range_places = tuple(place for place, digit in enumerate(digits) if digit.event is None)
-        self.priced_places = tuple(place for place, digit in enumerate(digits) if digit.event is not None)
-        self.claim_entries = (
-            *(Entry(place=place, labelled=True, attested=False) for place in self.range_places[1:]),
-            *(
-                Entry(place=place, labelled=labelled, attested=True)
-                for place in self.priced_places
-                for labelled in (True, False)
-            ),
-        )
-        """After the range's own signature, in the order of the script."""
-        self.silence_entries = tuple(Entry(place=p, labelled=False, attested=True) for p in self.priced_places)
+    def __init__(self, terms: DisputeTerms, commitments: Commitments, opening: Txid | None = None) -> None:
+        """Take the terms, the set-up that was checked, and the opening's txid, unknown until its coins are."""
+        self.terms, self.points = terms, Points(terms, commitments)
+        self._opening = opening
+
+    @property
+    def parents(self) -> Iterator[tuple[Parent, int]]:
+        """Of what claims are, and by which leaf: the order of their pre-signatures."""
+        return product((False, True), range(len(self._claims)))
+
+    # ---- scripts
+
+    @cached_property
+    def _claims(self) -> list[Leaf]:
+        sender, range_entries = self.terms.claimant.claim, self.points.range_entries
+        if self.terms.is_lazy:
+            return [script_of(sender, self.terms.verifier.claim, 1 + len(range_entries))]
+        signatures = 1 + len(range_entries) + len(self.points.price_entries)
+        return [script_of(sender, key, signatures) for key in self.terms.verifier.digits]
+
+    @cached_property
+    def _silences(self) -> list[Leaf]:
+        sender, signatures = self.terms.verifier.claim, 1 + len(self.points.silence_entries)
+        return [script_of(sender, key, signatures) for key in self.terms.claimant.silence]
+
+    @cached_property
+    def _reveals(self) -> list[Leaf]:
+        sender, signatures = self.terms.claimant.claim, 1 + len(self.points.price_entries)
+        return [script_of(sender, key, signatures) for key in self.terms.verifier.digits]
+
+    @cached_property
+    def both_leaf(self) -> Leaf:
+        """What both sign: silence's end, the refund; of a lazy contract release, challenge and reveal."""
+        return script_of(self.terms.claimant.both, self.terms.verifier.both, 1)
+
+    @cached_property
+    def payout_leaf(self) -> Leaf:
+        """The claimant alone, some blocks after its claim."""
+        return _after(self.terms.claimant.payout, self.terms.dispute_blocks)
+
+    @cached_property
+    def overdue_leaf(self) -> Leaf:
+        """The verifier alone, some blocks after its challenge."""
+        return _after(self.terms.verifier.overdue, self.terms.dispute_blocks)
 
     # ---- outputs
+
+    @property
+    def _together(self) -> bytes:
+        return KeyAggregate([self.terms.claimant.open, self.terms.verifier.open]).xonly
 
     @cached_property
     def open_output(self) -> TaprootOutput:
         """The opening's output: claims, silence, and what both sign."""
-        return taproot_output(self._together.xonly, self._tree(self._claims, [self._both, *self._silences]))
+        return taproot_output(self._together, _tree(self._claims, [self.both_leaf, *self._silences]))
 
     @cached_property
     def silent_output(self) -> TaprootOutput:
         """The claim of silence's output: the same claims, and what both sign."""
-        return taproot_output(self._together.xonly, self._tree(self._claims, [self._both]))
+        return taproot_output(self._together, _tree(self._claims, [self.both_leaf]))
+
+    @cached_property
+    def bond_leaf(self) -> Leaf:
+        """The verifier alone, once no answer can need its bond any more."""
+        head = op.push(self.terms.verifier.bond) + bytes([op.OP_CHECKSIGVERIFY])
+        return Leaf(script=head + op.push_number(self.terms.bond_height) + bytes([op.OP_CHECKLOCKTIMEVERIFY]))
+
+    @cached_property
+    def bond_output(self) -> TaprootOutput:
+        """The verifier's bond: digits are shown by spending it, and else it goes home."""
+        return taproot_output(self._together, _balanced([*self._reveals, self.bond_leaf]))
+
+    @cached_property
+    def held_output(self) -> TaprootOutput:
+        """What a lazy claim does not pay."""
+        return taproot_output(self._together, self.both_leaf)
+
+    @cached_property
+    def challenged_output(self) -> TaprootOutput:
+        """The same once it is challenged: revealed by both, or overdue."""
+        return taproot_output(self._together, (self.both_leaf, self.overdue_leaf))
 
     @cached_property
     def escrow(self) -> TaprootOutput:
         """A claim's escrow: key path of fault secret and verifier, or the claimant some blocks later."""
-        aggregate = KeyAggregate([self.fault, self.terms.verifier.escrow])
-        return taproot_output(aggregate.xonly, self.timeout_leaf)
+        aggregate = KeyAggregate([self.points.fault, self.terms.verifier.escrow])
+        return taproot_output(aggregate.xonly, self.payout_leaf)
 
     @property
-    def _together(self) -> KeyAggregate:
-        return KeyAggregate([self.terms.claimant.open, self.terms.verifier.open])
-
-    @cached_property
-    def _claims(self) -> list[Leaf]:
-        first = self.terms.claimant.claim
-        return [Leaf(script=_chain(first, key, len(self.claim_entries) + 1)) for key in self.terms.verifier.digits]
-
-    @cached_property
-    def _silences(self) -> list[Leaf]:
-        first = self.terms.verifier.claim
-        return [Leaf(script=_chain(first, key, len(self.silence_entries) + 1)) for key in self.terms.claimant.silence]
-
-    @cached_property
-    def _both(self) -> Leaf:
-        return Leaf(script=_chain(self.terms.claimant.claim, self.terms.verifier.claim, 1))
-
-    @cached_property
-    def timeout_leaf(self) -> Leaf:
-        """The claimant alone, some blocks after the claim."""
-        head = op.push(self.terms.claimant.payout) + bytes([op.OP_CHECKSIGVERIFY])
-        return Leaf(script=head + op.push_number(self.terms.dispute_blocks) + bytes([op.OP_CHECKSEQUENCEVERIFY]))
-
-    @staticmethod
-    def _tree(claims: Sequence[Leaf], rest: Sequence[Leaf]) -> Any:  # noqa: ANN401 - a nested pair
-        """Return a tree with the claims as high as they can be: they are what is spent."""
-        return _balanced([*claims, _balanced(list(rest))])
+    def open_txouts(self) -> tuple[TxOut, ...]:
+        """What the opening pays, in this order."""
+        locked = TxOut(value=self.terms.locked, script=self.open_output.script)
+        if not self.terms.is_lazy:
+            return (locked,)
+        return locked, TxOut(value=self.terms.challenge_bond, script=self.bond_output.script)
 
     # ---- transactions, none of them signed
 
     @property
     def coin(self) -> OutPoint:
         """Where the opening's output is. Raises InvalidInputError before that is known."""
-        if self._coin is None:
-            raise InvalidInputError("opening", "not known", "its outpoint")
-        return self._coin
+        return OutPoint(txid=self._txid, index=0)
 
     @property
-    def open_txout(self) -> TxOut:
-        """What the opening pays."""
-        return TxOut(value=self.terms.locked, script=self.open_output.script)
+    def bond(self) -> OutPoint:
+        """Where the verifier's bond is."""
+        return OutPoint(txid=self._txid, index=1)
 
     @property
-    def silent_txout(self) -> TxOut:
-        """What the claim of silence pays."""
-        return TxOut(value=Sats(self.terms.locked - self.terms.costs), script=self.silent_output.script)
+    def _txid(self) -> Txid:
+        if self._opening is None:
+            raise InvalidInputError("opening", "not known", "its txid")
+        return self._opening
+
+    def parent(self, *, silent: Parent) -> tuple[OutPoint, TxOut]:
+        """Return what a claim spends."""
+        if silent:
+            return OutPoint(txid=self.silence.txid, index=0), self.silence.outputs[0]
+        return self.coin, self.open_txouts[0]
 
     @cached_property
     def silence(self) -> Transaction:
         """The claim of silence."""
-        return _spend(self.coin, [self.silent_txout], lock_time=self.terms.silence_height)
+        paid = TxOut(value=Sats(self.terms.locked - self.terms.costs), script=self.silent_output.script)
+        return _spend([self.coin], [paid], lock_time=self.terms.silence_height)
 
     @cached_property
     def silent_end(self) -> Transaction:
         """What pays the verifier all that it could be owed, some blocks after the claim of silence."""
-        terms = self.terms
-        back = Sats(self.silent_txout.value - terms.costs - terms.collateral)
-        outputs = [
-            TxOut(value=terms.collateral, script=terms.verifier.script), TxOut(value=back, script=terms.claimant.script)
-        ]  # fmt: skip
-        return _spend(
-            OutPoint(txid=self.silence.txid, index=0), [one for one in outputs if one.value >= DUST_P2TR],
-            sequence=terms.dispute_blocks,
-        )  # fmt: skip
+        terms, (coin, value) = self.terms, self.parent(silent=True)
+        rest = Sats(value.value - terms.costs - terms.collateral)
+        return _spend([coin], self._paid(verifier=terms.collateral, claimant=rest), sequence=terms.dispute_blocks)
 
     @cached_property
     def refund(self) -> Transaction:
         """What gives all back to the claimant."""
-        back = TxOut(value=Sats(self.terms.locked - self.terms.costs), script=self.terms.claimant.script)
-        return _spend(self.coin, [back], lock_time=self.terms.refund_height)
+        back = Sats(self.terms.locked - self.terms.costs)
+        return _spend([self.coin], self._paid(verifier=Sats(0), claimant=back), lock_time=self.terms.refund_height)
 
-    def claim(self, number: int, *, silent: bool = False) -> Transaction:
-        """Return the claim of a range, of the opening or of the claim of silence. Raises InvalidInputError."""
+    def claim(self, number: int, *, silent: Parent = False) -> Transaction:
+        """Return the claim of a range. Raises InvalidInputError for one that there is not."""
         if not 0 <= number < len(self.terms.claim.payouts):
             raise InvalidInputError("range", str(number), f"0 to {len(self.terms.claim.payouts) - 1}")
-        payout = self.terms.claim.payouts[number]
         coin, value = self.parent(silent=silent)
-        paid = [TxOut(value=payout, script=self.terms.verifier.script)] if payout >= DUST_P2TR else []
+        paid = self._paid(verifier=self.terms.claim.payouts[number], claimant=Sats(0))
+        kept = self.held_output if self.terms.is_lazy else self.escrow
         rest = Sats(value.value - self.terms.costs - sum(one.value for one in paid))
-        return _spend(coin, [*paid, TxOut(value=rest, script=self.escrow.script)])
+        return _spend([coin], [*paid, TxOut(value=rest, script=kept.script)], lock_time=self.terms.claim_height)
 
-    def parent(self, *, silent: bool) -> tuple[OutPoint, TxOut]:
-        """Return what a claim spends."""
-        if silent:
-            return OutPoint(txid=self.silence.txid, index=0), self.silent_txout
-        return self.coin, self.open_txout
+    def release(self, number: int, *, silent: Parent = False) -> Transaction:
+        """Return what ends a lazy claim that nobody challenged."""
+        coin, value = last_of(self.claim(number, silent=silent))
+        paid = self._paid(verifier=Sats(0), claimant=Sats(value.value - self.terms.costs))
+        return _spend([coin], paid, sequence=self.terms.dispute_blocks)
 
-    def escrow_of(self, claim: Transaction) -> tuple[OutPoint, TxOut]:
-        """Return a claim's escrow: the output before its anchor."""
-        index = len(claim.outputs) - 2
-        return OutPoint(txid=claim.txid, index=index), claim.outputs[index]
+    def challenge(self, number: int, *, silent: Parent = False) -> Transaction:
+        """Return the challenge of a lazy claim."""
+        coin, value = last_of(self.claim(number, silent=silent))
+        paid = TxOut(value=Sats(value.value - self.terms.costs), script=self.challenged_output.script)
+        return _spend([coin], [paid])
 
-    # ---- what is signed
+    def reveal(self, number: int, *, silent: Parent = False) -> Transaction:
+        """Return the answer to a challenge; its second input shows the digits."""
+        coin, value = last_of(self.challenge(number, silent=silent))
+        paid = TxOut(value=Sats(value.value + self.terms.challenge_bond - self.terms.costs), script=self.escrow.script)
+        return _spend([coin, self.bond], [paid])
 
-    def claim_digest(self, number: int, which: int, *, silent: bool) -> Hash32:
-        """Return what the verifier's first signature of a claim is of: it fixes the outputs."""
-        return self._digest(self.claim(number, silent=silent), self._claims[which], silent=silent, signature=0)
+    def _paid(self, *, verifier: Sats, claimant: Sats) -> list[TxOut]:
+        """Return outputs to both sides; what is dust is left out, and stays with the claimant or goes to the fee."""
+        outputs = (
+            TxOut(value=verifier, script=self.terms.verifier.script),
+            TxOut(value=claimant, script=self.terms.claimant.script),
+        )
+        return [one for one in outputs if one.value >= DUST_P2TR]
 
-    def entry_digest(self, signature: int, which: int, *, silent: bool) -> Hash32:
-        """Return what one of the further signatures of a claim is of; the same for every range. From 1 on."""
-        return self._digest(self.claim(0, silent=silent), self._claims[which], silent=silent, signature=signature)
+    # ---- chains of signatures
 
-    def silence_digest(self, signature: int, which: int) -> Hash32:
-        """Return what the claimant's signatures of a claim of silence are of; the first fixes the outputs."""
-        return self._digest(self.silence, self._silences[which], silent=False, signature=signature)
-
-    def silent_end_digest(self) -> Hash32:
-        """Return what both sign of a silence's end."""
-        return taproot.sighash(
-            self.silent_end, 0, [self.silent_txout], leaf=taproot.leaf_hash(self._both.script)
+    def claim_chain(self, leaf: int, *, silent: Parent) -> Chain:
+        """Return what the verifier pre-signs of claims by one leaf: in an eager contract one a set of oracles."""
+        _, value = self.parent(silent=silent)
+        entries = self.points.range_entries
+        if not self.terms.is_lazy:
+            entries += self.points.price_entries
+        key = self.terms.verifier.claim if self.terms.is_lazy else self.terms.verifier.digits[leaf]
+        return Chain(
+            leaf=self._claims[leaf], key=key, entries=entries, which=leaf, transaction=self.claim(0, silent=silent),
+            index=0, spent=(value,), leading=True,
         )  # fmt: skip
 
-    def refund_digest(self) -> Hash32:
-        """Return what both sign of the refund."""
-        return taproot.sighash(self.refund, 0, [self.open_txout], leaf=taproot.leaf_hash(self._both.script))
+    def silence_chain(self, which: int) -> Chain:
+        """Return what the claimant pre-signs of a claim of silence with one set of oracles."""
+        return Chain(
+            leaf=self._silences[which], key=self.terms.claimant.silence[which], entries=self.points.silence_entries,
+            which=which, transaction=self.silence, index=0, spent=self.open_txouts[:1], leading=True,
+        )  # fmt: skip
 
-    def own_digest(self, transaction: Transaction, leaf: Leaf, *, silent: bool) -> Hash32:
-        """Return what who sends a claim, or a claim of silence, signs itself."""
-        _, value = self.parent(silent=silent)
-        return taproot.sighash(transaction, 0, [value], leaf=taproot.leaf_hash(leaf.script))
+    def reveal_chain(self, which: int, number: int = 0, *, silent: Parent = False) -> Chain:
+        """Return what the verifier pre-signs of the digits of a lazy contract, with one set of oracles.
 
-    def _digest(self, transaction: Transaction, leaf: Leaf, *, silent: bool, signature: int) -> Hash32:
-        _, value = self.parent(silent=silent)
-        hashed = taproot.leaf_hash(leaf.script)
-        if signature == 0:
-            return taproot.sighash(transaction, 0, [value], hash_type=SIGHASH_ALL, leaf=hashed)
-        separator = 2 + _PER_DIGIT * signature  # of those before it, each behind its signature's two opcodes
-        return taproot.sighash(transaction, 0, [value], hash_type=SIGHASH_NONE, leaf=hashed, separator=separator)
+        The digits' signatures are the same for every range and parent; the first, which fixes the outputs, is not.
+        """
+        return Chain(
+            leaf=self._reveals[which], key=self.terms.verifier.digits[which], entries=self.points.price_entries,
+            which=which, transaction=self.reveal(number, silent=silent), index=1,
+            spent=self.reveal_spent(number, silent=silent), leading=True, alone=True,
+        )  # fmt: skip
 
-    # ---- points
+    def reveal_spent(self, number: int, *, silent: Parent) -> tuple[TxOut, TxOut]:
+        """Return what an answer to a challenge spends."""
+        return last_of(self.challenge(number, silent=silent))[1], self.open_txouts[1]
 
-    def range_point(self, number: int) -> Any:  # noqa: ANN401 - cffi has no types
-        """Return the point of a range: the sum of its digits' labels."""
-        rest, points = number, []
-        for place in self.range_places:
-            digit = self.terms.claim.circuit.digits[place]
-            points.append(self.label_point(place, rest & (1 << digit.width) - 1))
-            rest >>= digit.width
-        return points[0] if len(points) == 1 else secp256k1.sum_points(points)
+    def open_control(self, leaf: Leaf, *, silent: Parent) -> bytes:
+        """Return the control block of a claim's or a silence's leaf."""
+        return (self.silent_output if silent else self.open_output).control_block(leaf)
 
-    def label_point(self, place: int, value: int) -> Any:  # noqa: ANN401 - cffi has no types
-        """Return the point of a digit's value."""
-        return self._label_points[label_place(self.terms.claim.circuit, place) + value]
+    # ---- what both sign, plainly
 
-    def attested_point(self, place: int, value: int, which: int) -> Any:  # noqa: ANN401 - cffi has no types
-        """Return the point of a digit's value attested by a set of oracles: the sum over its bits and the oracles."""
-        key = place, value, which
-        if key not in self._attested:
-            digit, points = self.terms.claim.circuit.digits[place], []
-            for oracle in self.terms.sets[which]:
-                pairs = self._digit_points[digit.event or 0][oracle].pairs
-                points += [pairs[at][bit] for at, bit in bits_of(digit, value, len(pairs))]
-            self._attested[key] = points[0] if len(points) == 1 else secp256k1.sum_points(points)
-        return self._attested[key]
+    def both_digest(self, transaction: Transaction, spent: Sequence[TxOut]) -> Hash32:
+        """Return what both sign of a transaction's first input."""
+        return taproot.sighash(transaction, 0, spent, leaf=taproot.leaf_hash(self.both_leaf.script))
 
-    def entry_point(self, entry: Entry, value: int, which: int) -> Any:  # noqa: ANN401 - cffi has no types
-        """Return under what an entry of one value is signed."""
-        if not entry.attested:
-            return self.label_point(entry.place, value)
-        attested = self.attested_point(entry.place, value, which)
-        return secp256k1.sum_points([self.label_point(entry.place, value), attested]) if entry.labelled else attested
-
-    # ---- witnesses
-
-    def claim_leaf(self, which: int) -> Leaf:
-        """Return the script by which claims of a set of oracles are made."""
-        return self._claims[which]
-
-    def silence_leaf(self, which: int) -> Leaf:
-        """Return the script by which silence is claimed with a set of oracles."""
-        return self._silences[which]
-
-    @property
-    def both_leaf(self) -> Leaf:
-        """The script of what both sign."""
-        return self._both
+    def with_both(
+        self, transaction: Transaction, output: TaprootOutput, *, claimant: bytes, verifier: bytes
+    ) -> Transaction:  # fmt: skip
+        """Return a transaction with both signatures in its first input."""
+        witness = [verifier, claimant, self.both_leaf.script, output.control_block(self.both_leaf)]
+        return transaction.with_witness(0, witness)
 
 
-def bits_of(digit: Digit, value: int, signed: int) -> list[tuple[int, int]]:
-    """Return of each bit of a digit its place among an event's signed digits, and its value."""
-    return [(signed - 1 - digit.low_bit - bit, value >> bit & 1) for bit in range(digit.width)]
+def last_of(transaction: Transaction) -> tuple[OutPoint, TxOut]:
+    """Return a transaction's last output before its anchor: escrow, what is held, what is challenged."""
+    index = len(transaction.outputs) - 2
+    return OutPoint(txid=transaction.txid, index=index), transaction.outputs[index]
 
 
-def _chain(first: bytes, key: bytes, signatures: int) -> bytes:
-    """Return the script of one signature by ``first`` and several by ``key``, each told apart by a separator."""
-    head = op.push(first) + bytes([op.OP_CHECKSIGVERIFY]) + op.push(key)
-    each = bytes([op.OP_TUCK, op.OP_CHECKSIGVERIFY, op.OP_CODESEPARATOR])
-    return head + each * (signatures - 1) + bytes([op.OP_CHECKSIG])
+def _after(key: bytes, blocks: int) -> Leaf:
+    head = op.push(key) + bytes([op.OP_CHECKSIGVERIFY])
+    return Leaf(script=head + op.push_number(blocks) + bytes([op.OP_CHECKSEQUENCEVERIFY]))
+
+
+def _tree(claims: Sequence[Leaf], rest: Sequence[Leaf]) -> Any:  # noqa: ANN401 - a nested pair
+    """Return a tree with the claims as high as they can be: they are what is spent."""
+    return _balanced([*claims, _balanced(list(rest))])
 
 
 def _balanced(leaves: list[Any]) -> Any:  # noqa: ANN401 - a nested pair
@@ -477,9 +311,9 @@ def _balanced(leaves: list[Any]) -> Any:  # noqa: ANN401 - a nested pair
 
 
 def _spend(
-    coin: OutPoint, outputs: Sequence[TxOut], *, sequence: int = SEQUENCE_LOCKTIME, lock_time: int = 0
+    coins: Sequence[OutPoint], outputs: Sequence[TxOut], *, sequence: int = SEQUENCE_LOCKTIME, lock_time: int = 0
 ) -> Transaction:
     return Transaction(
-        version=TRUC_VERSION, inputs=(TxIn(outpoint=coin, sequence=sequence),), outputs=(*outputs, ANCHOR),
-        lock_time=lock_time,
+        version=TRUC_VERSION, inputs=tuple(TxIn(outpoint=coin, sequence=sequence) for coin in coins),
+        outputs=(*outputs, ANCHOR), lock_time=lock_time,
     )  # fmt: skip
