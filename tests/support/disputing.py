@@ -138,7 +138,18 @@ class Dispute:
             version=2, inputs=tuple(TxIn(outpoint=coin.outpoint, sequence=SEQUENCE_RBF) for _, coin in coins),
             outputs=outputs,
         )  # fmt: skip
-        self.graph = Graph(self.terms, self.commitments, opening.txid)
+        self.signed(opening.txid)
+        spent = [coin.output for _, coin in coins]
+        signed = opening
+        for index, (key, _) in enumerate(coins):
+            signed = signed.with_witness(index, [key.sign_input(opening, index, spent)])
+        wallet.node.send(signed)
+        wallet.mine()
+        return signed
+
+    def signed(self, opening):
+        """Sign all that stands before an opening, by both, each having checked the other's."""
+        self.graph = Graph(self.terms, self.commitments, opening)
         _ = self.kept
         self.of_claims = presign_claims(
             self.graph, ClaimSecrets(digits=tuple(self.v.digits), claim=self.v.claim, both=self.v.both)
@@ -148,13 +159,6 @@ class Dispute:
             self.graph, SilenceSecrets(silence=tuple(self.p.digits), both=self.p.both)
         )  # fmt: skip
         check_silence(self.graph, self.of_silence)
-        spent = [coin.output for _, coin in coins]
-        signed = opening
-        for index, (key, _) in enumerate(coins):
-            signed = signed.with_witness(index, [key.sign_input(opening, index, spent)])
-        wallet.node.send(signed)
-        wallet.mine()
-        return signed
 
     def attestations(self, outcomes, oracles=None):
         """What these oracles attest of outcomes, by event."""
