@@ -33,19 +33,19 @@ def dispute_of(**options):
     return dispute
 
 
+def claims_of(dispute):
+    """Every claim of one price: labels it has of every value, attestations of one alone, so of any range."""
+    attested = [dispute.attested([SPOT], which) for which in range(3)]
+    return {(number, one.which): dispute.claimed(number, one) for number in range(17) for one in attested}
+
+
 class Liar:
     """Everything that a claimant can put into the witness of a claim."""
 
-    def __init__(self, dispute, seed):
+    def __init__(self, dispute, claims, seed):
         self.dispute, self.random = dispute, random.Random(seed)
-        self.number = self.random.randrange(17)
-        attested = dispute.attested([SPOT], self.random.randrange(3))
-        self.honest = dispute.claimed(self.number, attested)
-        # labels it has of every value, attestations of one alone: so it finishes any range, and no other digit
-        claims = [
-            dispute.claimed(number, dispute.attested([SPOT], which)) for number in range(17) for which in range(3)
-        ]
-        self.pool = [one[:64] for claim in claims for one in claim.inputs[0].witness[:-2]]
+        (self.number, _), self.honest = self.random.choice(list(claims.items()))
+        self.pool = [one[:64] for claim in claims.values() for one in claim.inputs[0].witness[:-2]]
 
     def case(self):
         """One claim: a witness mixed from what there is, over a transaction that is often another one."""
@@ -99,9 +99,9 @@ def test_whatever_core_takes_is_read_and_every_lie_among_it_is_convicted():
     taken = lies = tried = 0
     for attempt in range(4):
         dispute = dispute_of(attempt=attempt)
-        right = dispute.right([SPOT])
+        right, claims = dispute.right([SPOT]), claims_of(dispute)
         for seed in range(25):
-            liar = Liar(dispute, f"{attempt} {seed}")
+            liar = Liar(dispute, claims, f"{attempt} {seed}")
             for _ in range(CASES // 100):
                 made, spent = liar.case()
                 tried += 1
