@@ -101,6 +101,7 @@ class Deployment(BaseSettings):
     wallet_seed_file: Path = Field(default_factory=lambda known: known["data_dir"] / "wallet.seed")
     desk_key_file: Path = Field(default_factory=lambda known: known["data_dir"] / "desk.key")
     webhooks: bool = True
+    batches: bool = False
     oracles: Texts = ()
     minute_events: bool = False
     parties_dir: Path = Field(default_factory=lambda known: known["data_dir"] / "parties")

@@ -6,13 +6,14 @@ Build and store first, send second, watch outpoints until they are final.
 from __future__ import annotations
 
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from celery import shared_task
 
 from btcfi.adapters.chain.node import Node, TxRejectedError
 from btcfi.adapters.chain.pool import asking_rate, waiting_on
 from btcfi.adapters.store.chain import sending, walk, wallet
-from btcfi.adapters.store.options import anchors, building, options, replacements
+from btcfi.adapters.store.options import anchors, batches, building, options, replacements
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import OutPoint, Transaction
 from btcfi.contracts.settling import Waiting
@@ -41,7 +42,10 @@ SETTLE_TARGET_BLOCKS = 2
 ANCHOR_TARGET_BLOCKS = 36
 """Blocks within which an anchor should be mined: nobody waits for it."""
 
-BUILD_AT_ONCE = 32
+Answers = list[tuple[list[Transaction], TxRejectedError | None]]
+"""What was sent together, and why the node refused it, None where it has it."""
+
+BUILD_AT_ONCE = 64
 """Settlements in one transaction: few enough that other writers of a SQLite store wait a tenth of a second at most."""
 
 
@@ -52,21 +56,39 @@ BUILD_AT_ONCE = 32
 @shared_task(name="chain.settle")
 @where_nobody_else_signs
 def settle() -> None:
-    """Complete the settlement of everything proven and attested, then send."""
+    """Complete what is proven, attested and has its turn (``contracts.schedule``: deadline first), then send."""
     here, bitcoind = context(), node(os.getpid())
     estimate, tip = asking_rate(bitcoind, SETTLE_TARGET_BLOCKS), bitcoind.block_count()
     with here.store.reading() as session:
-        waiting = building.to_settle(session)
-    for at in range(0, len(waiting), BUILD_AT_ONCE):
-        _build(here, waiting[at : at + BUILD_AT_ONCE], estimate, tip)
+        held = batches.held_back(gathering=here.deployment.batches, now=here.now())
+        waiting = building.to_settle(session, tip=tip, rule=fee_rule(here.preset), held_back=held)
+    _build_and_send(here, bitcoind, waiting, estimate, tip)
     send_stored(here, bitcoind)
 
 
-def _build(here: Context, ids: list[str], estimate: SatsPerKvb, tip: Height) -> None:
+def _build_and_send(here: Context, bitcoind: Node, ids: list[str], estimate: SatsPerKvb, tip: Height) -> None:
+    """Build and store a few at a time; the node checks each few while the next are built.
+
+    The node is asked by one other thread and by nobody else meanwhile; the store and the wallet are this thread's.
+    """
+    with ThreadPoolExecutor(1) as sender:
+        sent: Future[Answers] | None = None
+        for at in range(0, len(ids), BUILD_AT_ONCE):
+            built = _build(here, ids[at : at + BUILD_AT_ONCE], estimate, tip)
+            if sent is not None:
+                _note_sent(here, sent.result())
+            sent = sender.submit(_answers, bitcoind, built)
+        if sent is not None:
+            _note_sent(here, sent.result())
+
+
+def _build(here: Context, ids: list[str], estimate: SatsPerKvb, tip: Height) -> list[list[Transaction]]:
+    with here.store.reading() as session:
+        ahead = building.complete_ahead(session, ids)
     with here.signing() as session:
-        building.build_settlements(
+        return building.build_settlements(
             session, ids, service_wallet(here.deployment), estimate=estimate, rule=fee_rule(here.preset), tip=tip,
-            now=here.now(),
+            now=here.now(), ahead=ahead,
         )  # fmt: skip
 
 
@@ -74,7 +96,11 @@ def send_stored(here: Context, bitcoind: Node) -> None:
     """Send what is stored and not mined yet; what the node has already is a success."""
     with here.store.reading() as session:
         waiting = sending.to_send(session, chain_handlers(), now=here.now())
-    answers = list(zip(waiting, _send(bitcoind, waiting), strict=True))
+    _note_sent(here, _answers(bitcoind, waiting))
+
+
+def _note_sent(here: Context, answers: Answers) -> None:
+    """Record what the node has taken and why it refused the rest."""
     if not answers:
         return
     taken = [one.txid for package, problem in answers if problem is None for one in package]
@@ -84,12 +110,13 @@ def send_stored(here: Context, bitcoind: Node) -> None:
         sending.mark_refused(session, refused, now=here.now())
 
 
-def _send(bitcoind: Node, packages: list[list[Transaction]]) -> list[TxRejectedError | None]:
-    """Send single transactions in one round trip and packages in another; answers in the packages' order."""
+def _answers(bitcoind: Node, packages: list[list[Transaction]]) -> Answers:
+    """Send single transactions in one round trip and packages in another; return each with the node's answer."""
     single = iter(bitcoind.try_send_many([package[0] for package in packages if len(package) == 1]))
     together = iter(bitcoind.try_send_packages([package for package in packages if len(package) > 1]))
-    answers = [next(single) if len(package) == 1 else next(together) for package in packages]
-    return [one if isinstance(one, TxRejectedError) else None for one in answers]
+    said = [next(single) if len(package) == 1 else next(together) for package in packages]
+    problems = [one if isinstance(one, TxRejectedError) else None for one in said]
+    return list(zip(packages, problems, strict=True))
 
 
 @shared_task(name="chain.watch")

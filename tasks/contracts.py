@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
@@ -24,6 +25,7 @@ from btcfi.adapters.sealed_letters import SealedToAnotherError
 from btcfi.adapters.store.market import carrying, failing, letters, takes
 from btcfi.adapters.store.market.carrying import Waiting, turn_of
 from btcfi.adapters.store.options import attesting, contracts
+from btcfi.adapters.store.options import batches as store_batches
 from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
 from btcfi.adapters.store.options.options import condition_of_row, event_of
 from btcfi.adapters.store.options.tables import OptionRow
@@ -33,11 +35,11 @@ from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts.messages import Role, check_sealed, decode_offer, encode_attestation
 from btcfi.contracts.setup import check_offered
 from btcfi.errors import BtcfiError, InvalidInputError, NotHeldError, RetryableError, UnreachableError
-from btcfi.market import closing
+from btcfi.market import batch_letters, closing
 from btcfi.market.account import WrongSignatureError
 from btcfi.market.letter import SignedLetter
 from btcfi.units import Height
-from tasks import closes
+from tasks import batches, closes, transfers
 from tasks.carriers import Carrier, Carriers, Folder, market_json
 from tasks.context import (
     Context,
@@ -138,16 +140,29 @@ def _take_all(here: Context, folder: Folder, carriers: Carriers) -> None:
     """Take what one party has answered, for TAKE_SECONDS: who floods its outbox waits there, and holds up no other."""
     until = monotonic() + TAKE_SECONDS
     for path, name, kind in folder.box.answers():
-        with here.store.reading() as session:
-            owners = carrying.owners_of(session, name.removesuffix(contracts.CLOSE_SUFFIX))
-        role = folder.role_in(owners)
-        if role is not None and FROM.get(kind, role) is role:
-            _take(here, path, name, kind, carriers.of(owners)[role.other])
+        if kind in batches.KINDS and folder.account is not None:
+            _take_of_batch(here, path, name, kind, folder.account, carriers)
         else:
-            log.warning("a party speaks for the other", party=folder.box.folder.name, option=name, kind=kind)
-            _remove(path)
+            _take_of_side(here, folder, path, name, kind, carriers)
         if monotonic() >= until:
             break
+
+
+def _take_of_side(  # noqa: PLR0917 - called once, right above
+    here: Context, folder: Folder, path: Path, name: str, kind: str, carriers: Carriers
+) -> None:
+    with here.store.reading() as session:
+        owners = carrying.owners_of(session, name.removesuffix(contracts.CLOSE_SUFFIX))
+    role = folder.role_in(owners)
+    if role is not None and kind == batch_letters.YES and folder.account is not None:
+        with here.store.transaction() as session:
+            store_batches.consent(session, name, role, now=here.now())
+        _remove(path)
+    elif role is not None and FROM.get(kind, role) is role:
+        _take(here, path, name, kind, carriers.of(owners)[role.other])
+    else:
+        log.warning("a party speaks for the other", party=folder.box.folder.name, option=name, kind=kind)
+        _remove(path)
 
 
 def _order(here: Context) -> None:
@@ -208,6 +223,19 @@ def _take(here: Context, path: Path, name: str, kind: str, other: Carrier) -> No
         _remove(path)
 
 
+def _take_of_batch(  # noqa: PLR0917 - called once, right above
+    here: Context, path: Path, name: str, kind: str, account: str, carriers: Carriers
+) -> None:
+    """Take an answer to a batch, of an account whose messages are files."""
+    with _apart(here, name, "not taken yet"):
+        message = read_message(path)
+        if message is not None:
+            word = batches.Word(account=account, name=name, kind=kind, body=message, refused=False)
+            if problem := batches.take_word(here, carriers, word):
+                log.warning("a word about a batch is not taken", party=account, name=name, reason=problem)
+        _remove(path)
+
+
 def _remove(path: Path) -> None:
     with contextlib.suppress(OSError):  # gone by now; or no file, and then not ours to take away
         take_away(path)
@@ -264,23 +292,39 @@ def _take_letter(here: Context, one: Waiting, carriers: Carriers) -> str:
 
     What cannot be taken yet stays for the next look.
     """
+    of_batch = _named(one)[1] in batches.KINDS
+    return (_take_letter_of_batch if of_batch else _take_letter_of_option)(here, one, carriers)
+
+
+def _named(one: Waiting) -> tuple[str, str, bool]:
+    """Return the name that a letter speaks under, without its kind; its kind; whether it is a refusal of ours."""
     head, _, last = one.name.rpartition(".")
     name, _, kind = (head if last in {REFUSED, WAITS} else one.name).rpartition(".")
+    return name, kind, last == REFUSED
+
+
+def _take_letter_of_option(here: Context, one: Waiting, carriers: Carriers) -> str:
+    name, kind, _ = _named(one)
     option_id = _option_of(name, kind)
     with here.store.reading() as session:
         sealed, owners = carrying.sealed_of(session, one.id), carrying.owners_of(session, option_id)
-    role = None if owners is None else owners.role_of(one.sender)
     if sealed is None:
         return ""
-    if role is None:
+    role = None if owners is None else owners.role_of(one.sender)
+    take: Callable[[SignedLetter], str]
+    if kind in transfers.KINDS:
+        take = partial(_take_of_transfer, here, carriers, one, name, kind)
+    elif role is not None:
+        word = _Word(
+            id=one.id, sender=one.sender, name=one.name, about=f"{name}.{kind}", option_id=option_id, kind=kind,
+            role=role,
+        )  # fmt: skip
+        take = partial(_take_word, here, carriers, word)
+    else:
         return _put_away(here, one, "speaks of an option that is none of its")
-    word = _Word(
-        id=one.id, sender=one.sender, name=one.name, about=f"{name}.{kind}", option_id=option_id, kind=kind, role=role
-    )  # fmt: skip
     with _apart(here, option_id, "not taken yet"):
         try:
-            said = carriers.opened(one.sender, one.name, sealed)
-            return _take_word(here, carriers, word, said)
+            return take(carriers.opened(one.sender, one.name, sealed))
         except (SealedToAnotherError, WrongSignatureError, InvalidInputError) as e:
             return _put_away(here, one, str(e))
         except (BtcfiError, *DATABASE_ERRORS):  # of the node, the store, our key: it passes
@@ -290,8 +334,43 @@ def _take_letter(here: Context, one: Waiting, carriers: Carriers) -> str:
     return ""
 
 
+def _take_letter_of_batch(here: Context, one: Waiting, carriers: Carriers) -> str:
+    """Take one letter about a batch: its owners are accounts, and no sides of one option."""
+    name, kind, refused = _named(one)
+    with here.store.reading() as session:
+        sealed = carrying.sealed_of(session, one.id)
+    if sealed is None:
+        return ""
+    with _apart(here, name, "not taken yet"):
+        try:
+            body = carriers.opened(one.sender, one.name, sealed).letter.body
+            word = batches.Word(account=one.sender, name=name, kind=kind, body=body, refused=refused)
+            problem = batches.take_word(here, carriers, word)
+        except (SealedToAnotherError, WrongSignatureError, InvalidInputError) as e:
+            problem = str(e)
+        except (BtcfiError, *DATABASE_ERRORS):  # it passes
+            raise
+        except Exception as e:  # noqa: BLE001 - as of an option's letters
+            problem = f"brings out {type(e).__name__}"
+        return _put_away(here, one, problem)
+    return ""
+
+
+def _take_of_transfer(  # noqa: PLR0917 - one letter, and what its name says
+    here: Context, carriers: Carriers, one: Waiting, name: str, kind: str, said: SignedLetter
+) -> str:
+    """Take a word of a transfer, whose newcomer is no side of the option yet; who waits for coins says nothing."""
+    if one.name == f"{name}.{kind}.{WAITS}":
+        return _put_away(here, one, "")
+    refused = one.name == f"{name}.{kind}.{REFUSED}"
+    word = transfers.Word(name=name, kind=kind, sender=one.sender, said=said, refused=refused)
+    return _put_away(here, one, transfers.take_word(here, carriers, word))
+
+
 def _option_of(name: str, kind: str) -> str:
     """Return the option that a letter is about; what stands before its kind is a close's name in letters of closes."""
+    if kind in transfers.KINDS:
+        return transfers.option_of(name)
     if kind in closes.KINDS:
         return closing.option_of(name)
     return name.removesuffix(contracts.CLOSE_SUFFIX) if kind in OF_CLOSE else name
@@ -310,6 +389,10 @@ def _take_word(here: Context, carriers: Carriers, word: _Word, said: SignedLette
             here, carriers, closes.Word(name=name, kind=word.kind, role=word.role, said=said, refused=refused)
         )
         _put_away(here, word, "")  # what it said was handed on
+    elif word.kind == batch_letters.YES and word.name == word.about:
+        with here.store.transaction() as session:
+            store_batches.consent(session, word.option_id, word.role, now=here.now())
+            letters.acknowledge(session, None, [word.id], now=here.now())
     elif word.name != word.about:
         (_take_refusal if refused else _take_wait)(here, word, _reason(said))
     elif word.kind in CARRIED:
@@ -462,7 +545,11 @@ def _withdraw_one(here: Context, row: ContractRow, carriers: Carriers) -> None:
 
 
 def _deliver(here: Context, carriers: Carriers) -> None:
-    """Put each contract's next message where it belongs, unless it lies there; says what a folder has refused."""
+    """Put each contract's next message where it belongs, unless it lies there; says what a folder has refused.
+
+    And ask whoever owes a word of a transfer.
+    """
+    transfers.ask_all(here, carriers)
     with here.store.reading() as session:
         folders = carrying.in_folders(session, carriers.folder_accounts)
         rows = {row.option_id: row for row in (*folders, *carrying.undelivered(session))}
@@ -535,7 +622,7 @@ def _publish(here: Context, carriers: Carriers) -> None:
     with here.store.reading() as session:
         said = attesting.published(session, now=here.now(), after=_published.get(os.getpid(), attesting.FIRST))
         owners = carrying.owners_by_event(session, sorted({event for event, _ in said}))
-        named = {(event, one.oracle_key): _attested(event, one.oracle_key) for event, one in said}
+        named = {(event, one.oracle_key): attesting.letter_name(event, one.oracle_key) for event, one in said}
         mail = {(account, named[event, one.oracle_key]) for event, one in said for account in owners.get(event, ())
                 if account is not None and account not in carriers.folder_accounts}  # fmt: skip
         unwritten = carrying.unwritten(session, mail)
@@ -557,7 +644,3 @@ def _publish(here: Context, carriers: Carriers) -> None:
                     carriers.to(account).put(name, message)
                 except BtcfiError as e:
                     log.warning("attestation not delivered", party=account, reason=str(e))
-
-
-def _attested(event: str, oracle_key: bytes) -> str:
-    return f"{event[:32]}-{oracle_key.hex()[:16]}.attestation"

@@ -13,14 +13,15 @@ from celery import shared_task
 
 from btcfi.adapters.chain.node import ChainInfo
 from btcfi.adapters.store.chain.walk import walked_to
-from btcfi.adapters.store.market import carrying, failing, letters, offers, requests, takes
+from btcfi.adapters.store.market import carrying, failing, letters, offers, requests, takes, transfer_rounds
+from btcfi.adapters.store.market import transfers as words
 from btcfi.adapters.store.market.failing import Unfunded
 from btcfi.adapters.store.spine.database import Session
 from btcfi.bitcoin.transaction import OutPoint
 from btcfi.errors import BtcfiError
 from btcfi.units import UnixSeconds
 from settings.market_preset import load_market_preset
-from tasks import closes, contracts
+from tasks import batches, closes, contracts, transfers
 from tasks.context import Context, context, node
 
 KEEP_LETTERS_SECONDS: Final = 7 * 86_400
@@ -68,15 +69,18 @@ def tick() -> None:
     _fail_late(here, seconds)
     _fail_lost(here, seconds)
     closes.tick(here)
+    batches.tick(here)
+    transfers.tick(here)
 
 
 @shared_task(name="market.prune")
 def prune() -> None:
-    """Forget letters that were read long ago, and offers and requests that lapsed."""
+    """Forget letters that were read long ago, and offers, requests and words of transfers that lapsed."""
     here = context()
     with here.store.transaction() as session:
         letters.prune(session, before=UnixSeconds(here.now() - KEEP_LETTERS_SECONDS))
-    for forget in (requests.prune_requests, offers.prune_offers):
+        transfer_rounds.forget_words(session, before=UnixSeconds(here.now() - KEEP_LETTERS_SECONDS))
+    for forget in (requests.prune_requests, offers.prune_offers, words.prune_words):
         _forget(here, forget)
 
 

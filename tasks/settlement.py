@@ -11,7 +11,8 @@ from btcfi.adapters.store.options import settlements
 from btcfi.adapters.store.options.settlements import Claim
 from btcfi.adapters.store.spine.edges import Work, enqueue
 from btcfi.options.expiry import SettlementOutput
-from btcfi.proofs.settlement_proof import SettlementProof, build_proof
+from btcfi.proofs.batch import SHORT, Run, proof_files
+from btcfi.proofs.settlement_proof import ProofFile, build_proof, file_of
 from btcfi.proofs.subtrees import (
     BLOCK_HEIGHT,
     execute_untraced,
@@ -26,8 +27,12 @@ from settings.preset import Preset
 from tasks.context import Context, context
 from tasks.held import emulator_of, missing, preset_of, program_of
 
-STORED_TOGETHER: Final = 16
-"""Results that one transaction stores: writers wait for one another; a commit for each would cost more than its run."""
+STORED_TOGETHER: Final = 64
+"""Results that one transaction stores: a commit for each would cost more than its run, and writers wait for one another
+while these are written, a tenth of a second at most."""
+
+Outcome = ProofFile | int | str
+"""The proof of a run; how many parts a long one's proof is built in; or why there is none."""
 
 
 @shared_task(name="settlement.execute_batch")
@@ -40,13 +45,12 @@ def execute_batch(ids: list[str]) -> None:
             max_attempts=here.deployment.max_attempts, missing=missing,
         )  # fmt: skip
     for start in range(0, len(claims), STORED_TOGETHER):
-        _store(here, [(claimed, _run(claimed)) for claimed in claims[start : start + STORED_TOGETHER]])
-    with here.work() as session:
-        enqueue(session, [Work(flow="send")] if claims else [], now=here.now())
+        some = claims[start : start + STORED_TOGETHER]
+        _store(here, list(zip(some, _prove([_run(claimed) for claimed in some]), strict=True)))
 
 
-def _run(claimed: Claim) -> SettlementProof | int | str:
-    """Return the proof of a run; how many parts a long one's proof is built in; or why there is none."""
+def _run(claimed: Claim) -> Run | Outcome:
+    """Return a short run with its trace, still to be proved, or what else came of it."""
     bound, run_by = claimed.bound, claimed.bound.program_sha256
     try:
         preset, emulator = preset_of(bound.preset_sha256, bound.preset), emulator_of(os.getpid(), run_by)
@@ -54,14 +58,21 @@ def _run(claimed: Claim) -> SettlementProof | int | str:
         if execution.steps > preset.parallel_proof_steps:
             return subtree_count(execution.steps, BLOCK_HEIGHT)
         SettlementOutput.from_bytes(execution.output).raise_if_refused()
-        return build_proof(execution, window=read_window(claimed.window))
+        window = read_window(claimed.window)
+        return (execution, window) if execution.steps <= SHORT else file_of(build_proof(execution, window=window))
     except Exception as e:  # noqa: BLE001 - whatever one settlement does, the others of its batch go on
         return str(e) or type(e).__name__
 
 
-def _store(here: Context, outcomes: list[tuple[Claim, SettlementProof | int | str]]) -> None:
-    """Store what came of several runs in one transaction, and start the proofs of the long ones."""
-    proofs = {claimed: outcome for claimed, outcome in outcomes if isinstance(outcome, SettlementProof)}
+def _prove(outcomes: list[Run | Outcome]) -> list[Outcome]:
+    """Prove the short runs together, each in its place."""
+    files = proof_files(one for one in outcomes if isinstance(one, tuple))
+    return [next(files) if isinstance(one, tuple) else one for one in outcomes]
+
+
+def _store(here: Context, outcomes: list[tuple[Claim, Outcome]]) -> None:
+    """Store what came of several runs in one transaction, start the proofs of the long ones, and have the rest sent."""
+    proofs = {claimed: outcome for claimed, outcome in outcomes if isinstance(outcome, ProofFile)}
     with here.work() as session:
         settlements.finish(session, proofs, now=here.now())
         for claimed, outcome in outcomes:
@@ -69,6 +80,7 @@ def _store(here: Context, outcomes: list[tuple[Claim, SettlementProof | int | st
                 settlements.hand_over(session, claimed, parts=outcome, now=here.now())
             elif isinstance(outcome, str):
                 settlements.note_error(session, claimed, outcome, now=here.now())
+        enqueue(session, [Work(flow="send")] if proofs else [], now=here.now())
 
 
 @shared_task(name="settlement.prove_part", ignore_result=False)

@@ -26,6 +26,7 @@ from typing import Any
 from tests.benchmarks import Row
 from tests.benchmarks.__main__ import _machine
 from tests.support.paths import ROOT
+from tests.support.shown import shown
 
 BEGIN = "<!-- night:begin: rewritten by `make night` -->"
 END = "<!-- night:end -->"
@@ -43,6 +44,7 @@ INTERLEAVINGS, INTERLEAVING_ROUNDS = 2_000, 50
 """Of the model of two parties: each round is what CI tries, with its own seed; a night goes on after it."""
 MODEL = "tests/property/adapters/party/test_party_interleavings.py"
 WALK = "tests/integration/docs/test_docs_two_parties.py"
+SHAPES = "tests/integration/payoffs/test_payoffs_shapes_on_chain.py"
 FLEET = "tests/integration/docs/test_docs_fleet.py"
 TUTORIAL = "tests/integration/docs/test_docs_tutorial.py"
 
@@ -99,9 +101,19 @@ def load_figures(printed: str) -> dict[str, tuple[float, str]]:
     """The rate of one minute's contracts, and what memory grows by."""
     said = json.loads(printed)
     return {
-        "settlements_per_s": (said["contracts"]["settlements_per_s"], "1/s"),
+        "price_to_broadcast_per_s": (said["contracts"]["price_to_broadcast_per_s"], "1/s"),
         "due_to_broadcast_p95_s": (said["contracts"]["due_to_broadcast_p95_s"], "s"),
         "mb_per_1000": (said["memory"]["second_half_mb_per_1000"], "MB"),
+    }
+
+
+def friday_figures(printed: str) -> dict[str, tuple[float, str]]:
+    """How soon one Friday is proven, and what memory grew by."""
+    said = json.loads(printed)
+    return {
+        "proven": (said["proven"], "options"),
+        "due_to_proven_s": (said["due_to_proven_s"], "s"),
+        "mb_grown": (round(said["samples"][-1]["rss_mb"] - said["rss_mb_first"], 1), "MB"),
     }
 
 
@@ -125,6 +137,11 @@ def pytest_figures(printed: str) -> dict[str, tuple[float, str]]:
         "passed": (int(counted["passed"][-1]), "tests"),
         "skipped": (int((counted["skipped"] or ["0"])[-1]), "tests"),
     }
+
+
+def shown_figures(printed: str) -> dict[str, tuple[float, str]]:
+    """What pytest counted, and what its tests have shown."""
+    return pytest_figures(printed) | shown(printed)
 
 
 def fuzz_figures(printed: str) -> dict[str, tuple[float, str]]:
@@ -171,9 +188,14 @@ PARTS: tuple[Part, ...] = (
         command=(*PYTEST, "-m", "slow", "tests/property/contracts/test_contracts_rounding.py"), figures=pytest_figures,
     ),
     Part(
-        name="books", about="20,000 random net books against their formula, some at all prices, 300 by their guest",
-        minutes=12, command=(*PYTEST, "-m", "slow", "tests/property/payoffs"),
-        figures=pytest_figures, environment={"BTCFI_TEST_SEED": "{seed}"},
+        name="books", about="20,000 random net books and 630 shapes against their formula, 300 of them by the guest",
+        minutes=12, command=(*PYTEST, "-rsP", "-m", "slow", "tests/property/payoffs"),
+        figures=shown_figures, environment={"BTCFI_TEST_SEED": "{seed}"},
+    ),
+    Part(
+        name="shapes", about="every named shape on both nodes: settled at five prices, closed, rolled, refunded",
+        minutes=2, command=(*PYTEST, "-n", "0", "-rsP", "-m", "slow or not slow", SHAPES), figures=shown_figures,
+        lacks=no_bitcoind,
     ),
     Part(
         name="prices", about=f"{ATTACKS:,} random attacks on the agreed price for each size up to 9", minutes=20,
@@ -190,6 +212,11 @@ PARTS: tuple[Part, ...] = (
         name="walk", about="the walk by hand of docs/contract.md on a real bitcoind", minutes=6,
         command=(*PYTEST, WALK), figures=pytest_figures, environment={"BTCFI_TEST_WALK_ON_BITCOIND": "1"},
         lacks=no_bitcoind,
+    ),
+    Part(
+        name="batches", about="contracts that end together, with all that goes wrong, on a real bitcoind", minutes=4,
+        command=(*PYTEST, "-n", "0", "-m", "slow", "tests/integration/tasks/test_tasks_batches.py"),
+        figures=pytest_figures, lacks=no_bitcoind,
     ),
     Part(
         name="fleet", about="docs/how-to/run-a-fleet.md as printed, to a settled option", minutes=4,
@@ -210,6 +237,14 @@ PARTS: tuple[Part, ...] = (
     Part(
         name="load", about="1,000 contracts of one minute, memory over 20,000 settlements", minutes=7,
         command=("{python}", "-m", "tests.benchmarks.load", "--write", "docs/performance.md"), figures=load_figures,
+    ),
+    Part(
+        name="friday", about="20,000 options of one minute between 50 parties, until all are proven", minutes=4,
+        command=("{python}", "-m", "tests.benchmarks.friday"), figures=friday_figures,
+    ),
+    Part(
+        name="scale", about="the simulations of a million options that docs/explanation/scale.md prints", minutes=1,
+        command=(*PYTEST, "-m", "slow", "tests/unit/docs/test_docs_scale.py"), figures=pytest_figures,
     ),
     Part(
         name="market", about="3 makers and 20 takers apart, over HTTP, until 500 options are funded", minutes=15,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,7 +22,9 @@ from sqlmodel import Session, col
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.store.chain import views as chain_views
 from btcfi.adapters.store.market.tables import AccountRow, CloseRow, CloseState, FirmOfferRow, TakeRow, TakeState
-from btcfi.adapters.store.options import holds
+from btcfi.adapters.store.market.transfer_tables import TransferRow, TransferState
+from btcfi.adapters.store.options import batches, contracts, holds
+from btcfi.adapters.store.options.batch_tables import BatchEndRow
 from btcfi.adapters.store.options.contracts import agreed_terms
 from btcfi.adapters.store.options.on_chain import transaction_of
 from btcfi.adapters.store.options.options import changed, contract_event, event_of, known_at, terms_of
@@ -42,19 +44,26 @@ from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.machines import machines
 from btcfi.adapters.store.spine.schema import load_tables
 from btcfi.adapters.store.spine.tables import EventRow, OutboxRow
+from btcfi.bitcoin.fees import DUST_P2TR
 from btcfi.bitcoin.transaction import parse_transaction
+from btcfi.contracts.anchor import AnchorItem, AnchorKind, anchor_root
+from btcfi.contracts.batch import dues_of
+from btcfi.contracts.execution import ANCHOR, Split
+from btcfi.contracts.metadata import RecordType, record_script
 from btcfi.contracts.option import split
 from btcfi.contracts.payouts import guest_payouts
 from btcfi.contracts.setup import paid_at
+from btcfi.contracts.splice import Owner
 from btcfi.errors import BtcfiError, NotFoundError, NotHeldError
 from btcfi.market.firm_offer import check_offer, check_take, deal_of, decode_signed_offer, decode_signed_take
+from btcfi.market.transfer import check_part, decode_part
 from btcfi.options.expiry import SettlementInput, SettlementOutput
 from btcfi.options.payoff import twin_of
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
 from btcfi.proofs.errors import ProofWindowError
 from btcfi.proofs.window import check_window, read_window
-from btcfi.units import Sats, Slot, UnixSeconds
+from btcfi.units import Sats, Slot, UnixSeconds, hash32
 from btcfi.vm.interpreter import run_untraced
 from btcfi.vm.program import Program, load_program_by_hash
 from settings.preset import load_preset_by_hash
@@ -172,6 +181,8 @@ def _option(
     problems: list[str] = []
     if (close := _close_of(session, option, CloseState.DONE)) is not None:
         return [Finding(subject=option.id, what=problem) for problem in _closed(view, option, close)]
+    if (moved := _transfer_of(session, option, TransferState.DONE)) is not None:
+        return [Finding(subject=option.id, what=problem) for problem in _moved(session, view, option, moved)]
     if settlement is not None and settlement.state == SettlementState.PARKED:
         problems.append(f"parked: {settlement.last_error or 'no error noted'}")
     if (error := changed(option, contract_event(session, option.id))) is not None:
@@ -197,6 +208,35 @@ def _close_of(session: Session, option: OptionRow, *states: CloseState) -> Close
     query = select(CloseRow).where(col(CloseRow.option_id) == option.id, col(CloseRow.state).in_(states))
     row: CloseRow | None = session.execute(query).scalars().first()
     return row
+
+
+def _transfer_of(session: Session, option: OptionRow, *states: TransferState) -> TransferRow | None:
+    """Return the transfer by which an option's position has gone to another holder, in one of these states."""
+    query = select(TransferRow).where(col(TransferRow.option_id) == option.id, col(TransferRow.state).in_(states))
+    row: TransferRow | None = session.execute(query).scalars().first()
+    return row
+
+
+def _moved(session: Session, view: ChainView, option: OptionRow, moved: TransferRow) -> list[str]:
+    """Return what is wrong with an option whose collateral is another one's by a transfer."""
+    problems, txid = [], moved.txid or ""
+    if option.state != OptionState.ABANDONED:
+        problems.append(f"{option.state}, and its position is option {moved.new_option_id}")
+    if (spends := view.spends.get(f"{option.funding_txid}:0", [])) != [txid]:
+        problems.append(f"moved by {txid}, and the chain spent its collateral by {spends or 'nothing'}")
+    new = session.get(OptionRow, moved.new_option_id)
+    if new is None:
+        return [*problems, f"its position is option {moved.new_option_id}, which there is not"]
+    if (new.funding_txid, new.collateral_sats) != (txid, option.collateral_sats):
+        problems.append(f"moved by {txid} with {option.collateral_sats} sats, and {new.id} is funded otherwise")
+    if f"{txid}:0" not in view.paid_to.get(new.address or "", []):
+        problems.append(f"moved by {txid}, which does not pay the contract of {new.id}")
+    outputs = [_sats(one) for one in view.transactions.get(txid, {}).get("vout", [])]
+    if outputs[:1] != [option.collateral_sats]:
+        problems.append(f"moved: the chain pays {outputs[:1]} into the new contract, of {option.collateral_sats}")
+    if (fee := view.fee_of(txid)) is not None and fee != moved.fee_sats:
+        problems.append(f"moved: the chain's fee is {fee} sats, the store says {moved.fee_sats}")
+    return problems
 
 
 def _closed(view: ChainView, option: OptionRow, close: CloseRow) -> list[str]:
@@ -233,6 +273,9 @@ def _unsettled(
     ours = [] if settlement is None or settlement.txid is None else [settlement.txid]
     close = _close_of(session, option, CloseState.SIGNED)
     if close is not None and spenders == [close.txid]:
+        ours = spenders
+    moved = _transfer_of(session, option, TransferState.SIGNED)
+    if moved is not None and spenders == [moved.txid]:
         ours = spenders
     problems = []
     if held and funded != 1:
@@ -324,6 +367,8 @@ def _paid(
     transaction = view.transactions.get(settlement.txid or "")
     if transaction is None:
         return ["the settlement's transaction is not in the chain"]
+    if batches.batch_of(session, settlement):
+        return batched(session, view, option, settlement, output)
     problems = paid(session, option, settlement, output, transaction)
     return problems + books(session, view, option, settlement)
 
@@ -416,6 +461,66 @@ def books(session: Session, view: ChainView, option: OptionRow, settlement: Sett
     return [f"{what} is {said} sats in the store, {value} on chain" for what, said, value in checks if said != value]
 
 
+def batched(
+    session: Session, view: ChainView, option: OptionRow, settlement: SettlementRow, output: SettlementOutput
+) -> list[str]:
+    """Return what is wrong with a settlement that shares its transaction: its own part, and the whole of it.
+
+    Its part is what its CET would pay, less its share of the fee (``contracts.batch``). Of the whole: the inputs are
+    the collaterals that the store names, the outputs each owner's sum, the last one the root of all proof roots.
+    Raises NotFoundError, NotHeldError.
+    """
+    ends, chain = batches.batch_of(session, settlement), view.transactions[settlement.txid or ""]
+    ours = next((one for one in ends if one.option_id == option.id), None)
+    if ours is None:
+        return [f"settled by batch {settlement.txid}, which does not name it"]
+    costs = Sats(ANCHOR.value + agreed_terms(session, option.id).cet_fee)
+    buyer, seller = owed(session, option, settlement, output, costs=costs)
+    due = dues_of(Sats(option.collateral_sats), Split(buyer=buyer, seller=seller), Sats(ours.share_sats))
+    checks: list[tuple[str, object, object]] = [
+        ("of the batch to the buyer", ours.paid_sats, _unless_dust(due.buyer, ours.paid_sats, ours.share_sats)),
+        ("of the batch to the seller", ours.returned_sats, _unless_dust(due.seller, ours.returned_sats,
+                                                                        ours.share_sats)),
+        ("the three parts of the collateral", ours.paid_sats + ours.returned_sats + ours.fee_sats,
+         option.collateral_sats),
+        ("the settlement's amounts", (settlement.paid_sats, settlement.returned_sats, settlement.fee_sats),
+         (ours.paid_sats, ours.returned_sats, ours.fee_sats)),
+        ("its proof root under the batch's", ours.proof_root, settlement.proof_root),
+    ]  # fmt: skip
+    return [f"{what}: {found} in the store, expected {expected}" for what, found, expected in checks
+            if found != expected] + _whole_batch(session, view, settlement.txid or "", ends, chain)  # fmt: skip
+
+
+def _unless_dust(due: int, paid: int, share: int) -> int:
+    """Return what a part must be: nothing where all that its owner is due, which is no less, would be dust."""
+    return 0 if not paid and due < DUST_P2TR + share else due
+
+
+def _whole_batch(
+    session: Session, view: ChainView, txid: str, ends: Sequence[BatchEndRow], chain: Any,  # noqa: ANN401 - JSON
+) -> list[str]:  # fmt: skip
+    options = {one.option_id: session.get_one(OptionRow, one.option_id) for one in ends}
+    sums: Counter[str] = Counter()
+    for end in ends:
+        kept = json.loads(options[end.option_id].contract or "{}")
+        sums[kept.get("buyer_script", "")] += end.paid_sats
+        sums[kept.get("seller_script", "")] += end.returned_sats
+    outputs = Counter({one["scriptPubKey"]["hex"]: _sats(one) for one in chain["vout"][:-1]})
+    leaves = [AnchorItem(kind=AnchorKind.PROOF_ROOT, digest=hash32(bytes.fromhex(one.proof_root))) for one in ends]
+    root = record_script(RecordType.ANCHOR, anchor_root(leaves)).hex()
+    known = chain_views.transaction(session, txid)
+    checks = [
+        ("inputs", [f"{one['txid']}:{one['vout']}" for one in chain["vin"]],
+         [f"{options[one.option_id].funding_txid}:0" for one in ends]),
+        ("outputs", dict(outputs), {script: value for script, value in sums.items() if value}),
+        ("root", chain["vout"][-1]["scriptPubKey"]["hex"], root),
+        ("fee", view.fee_of(txid), sum(one.fee_sats for one in ends)),
+        ("fee in the store", None if known is None else known.fee_sats, sum(one.fee_sats for one in ends)),
+    ]  # fmt: skip
+    return [f"the batch's {what}: {found} on chain, the store says {expected}" for what, found, expected in checks
+            if found != expected]  # fmt: skip
+
+
 def fresh_run(program: Program, input_hex: str) -> SettlementOutput:
     """Run the guest once more, on the interpreter alone, and return its output."""
     return SettlementOutput.from_bytes(run_untraced(program, bytes.fromhex(input_hex), max_steps=MAX_STEPS).output)
@@ -461,6 +566,7 @@ def traded(session: Session, *, now: UnixSeconds | None = None) -> list[Finding]
     now: the wall clock, by which a take that is neither funded nor failed after LATE_SECONDS is lost; None: none is.
     """
     found = [Finding(subject=f"take {take_id}", what=problem) for take_id, problem in _takes(session, now)]
+    found += [Finding(subject=f"transfer {name}", what=problem) for name, problem in _transfers(session, now)]
     found += [Finding(subject=f"option {option_id}", what=problem) for option_id, problem in _made(session)]
     return found + [Finding(subject=f"offer {offer_id}", what=problem) for offer_id, problem in _offered(session)]
 
@@ -486,6 +592,41 @@ def _takes(session: Session, now: UnixSeconds | None) -> Iterator[tuple[str, str
         if late and (take.state == TakeState.TAKEN or (over and take.state != TakeState.FAILED)):
             problems.append(f"lost: {take.state} for {LATE_SECONDS} s, and its option is {option.state}")
         yield from ((take.id, problem) for problem in problems)
+
+
+def _transfers(session: Session, now: UnixSeconds | None) -> Iterator[tuple[str, str]]:
+    """Yield the transfers that are anything but what their three signed texts say, or that are lost."""
+    for row in session.execute(select(TransferRow).order_by(col(TransferRow.id))).scalars():
+        try:
+            problems = _three_texts(session, row)
+        except (BtcfiError, ValueError, KeyError) as e:  # the others can still be audited
+            problems = [str(e)]
+        if now is not None and row.state == TransferState.TAKEN and now - row.until_unix >= LATE_SECONDS:
+            problems.append(f"lost: {row.state} {now - row.until_unix:,} s after its time")
+        yield from ((row.id, problem) for problem in problems)
+
+
+def _three_texts(session: Session, row: TransferRow) -> list[str]:
+    """Return where a transfer is not what follows from its texts, or its new option from its old one."""
+    part = decode_part(json.loads(row.part))
+    deal = check_part(part, desk=part.offer.offer.desk)
+    old, new = session.get_one(OptionRow, row.option_id), session.get(OptionRow, row.new_option_id)
+    kept = contracts.find_contract(session, row.option_id)
+    checks: list[tuple[str, object, object]] = [
+        ("its id", deal.take_id.hex(), row.id), ("its price, sats", deal.price, row.price_sats),
+        ("its end", deal.until, row.until_unix), ("its new option", part.take.take.option_id, row.new_option_id),
+        ("its contract", deal.contract_id.hex(), None if kept is None else kept.contract_id),
+        *((owner.value, deal.identities[owner].hex(), getattr(row, owner.value)) for owner in Owner),
+        ("the old writer", row.seller, old.writer), ("the old holder", row.holder, old.holder),
+    ]  # fmt: skip
+    if new is not None:
+        checks += [
+            ("the new writer", row.seller, new.writer), ("the new holder", row.newcomer, new.holder),
+            ("terms", terms_of(old), terms_of(new)), ("premium, sats", old.premium_sats, new.premium_sats),
+        ]  # fmt: skip
+    elif row.state in (TransferState.SIGNED, TransferState.DONE):
+        return [f"{row.state}, and option {row.new_option_id} is not there"]
+    return [f"{what} is {found}, and should be {wanted}" for what, wanted, found in checks if wanted != found]
 
 
 def _deal(take: TakeRow, offer: FirmOfferRow, option: OptionRow, accounts: Mapping[str, AccountRow]) -> list[str]:

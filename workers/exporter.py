@@ -21,6 +21,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from btcfi.adapters.chain.relay import relay_problems
+from btcfi.adapters.store.chain import views as chain_views
+from btcfi.adapters.store.options import views as option_views
 from btcfi.adapters.store.options.settled import TOTALS
 from btcfi.adapters.store.options.tables import RequestState
 from btcfi.adapters.store.prices.tables import RoundRow
@@ -29,8 +31,10 @@ from btcfi.adapters.store.spine import refusals, ticks
 from btcfi.adapters.store.spine.database import DatabaseError, Session, Store
 from btcfi.adapters.store.spine.machines import machines
 from btcfi.adapters.store.spine.schema import load_tables
+from btcfi.bitcoin.fees import FeeRule
 from btcfi.documents import printable
 from btcfi.oracle.quote import Feed
+from btcfi.units import Height
 from settings.deployment import Deployment
 from settings.preset import load_preset
 from workers.broker import BrokerReading, read_broker
@@ -393,7 +397,7 @@ def _chain(_session: Session, seen: StoreFigures) -> Iterator[Sample]:
     yield "btcfi_chain_walked_height", seen.reading.walked_height, ()
 
 
-def _options(_session: Session, seen: StoreFigures) -> Iterator[Sample]:
+def _options(session: Session, seen: StoreFigures) -> Iterator[Sample]:
     reading = seen.reading
     yield from _by_state("btcfi_options", "option", reading.options)
     yield from _by_state("btcfi_settlements", "settlement", reading.settlements)
@@ -411,6 +415,10 @@ def _options(_session: Session, seen: StoreFigures) -> Iterator[Sample]:
     yield "btcfi_premiums_age_seconds", reading.premiums_age, ()
     yield "btcfi_collateral_sats", reading.collateral_sats, ()
     yield "btcfi_premium_usd", reading.premium_cents / 100, ()
+    newest = chain_views.tip(session)
+    waiting = option_views.payments(session, tip=Height(newest.height if newest else 0), rule=FeeRule()).deadlines
+    yield "btcfi_settlements_put_off", sum(one.put_off for one in waiting), ()
+    yield "btcfi_settlements_too_late", sum(one.late for one in waiting), ()
     for name in TOTALS:
         yield "btcfi_settled_sats", reading.counters.get(f"settled_{name}_sats", 0), (name,)
 
@@ -496,6 +504,8 @@ OPTIONS_FIGURES: Final = Figures(
         "btcfi_contract_oldest_seconds": Spec("gauge", "Since the oldest one in the state was ordered", ("state",)),
         "btcfi_settlements": Spec("gauge", "Settlements by state", ("state",)),
         "btcfi_settlement_oldest_seconds": Spec("gauge", "Since the oldest one in the state became due", ("state",)),
+        "btcfi_settlements_put_off": Spec("gauge", "Proven settlements whose turn is in a later block"),
+        "btcfi_settlements_too_late": Spec("gauge", "Proven settlements whose turn is after their refund height"),
         "btcfi_settlement_requests": Spec("gauge", "Operators' ad hoc requests by state", ("state",)),
         "btcfi_settlement_seconds": Spec("histogram", "From due until proven, broadcast, confirmed", ("until",)),
     },

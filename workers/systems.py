@@ -192,6 +192,7 @@ OPTIONS: Final = System(
     pages=(
         PageAt(module="dashboards.operator.pages_options", path="/options", title="Options"),
         PageAt(module="dashboards.operator.pages_settlements", path="/settlements", title="Settlements"),
+        PageAt(module="dashboards.operator.pages_fees", path="/fees", title="Fees", role="operate"),
         PageAt(module="dashboards.operator.pages_risk", path="/risk", title="Risk", role="operate"),
     ),
 )
@@ -225,7 +226,7 @@ MARKET: Final = System(
     flows={"check_accept": "tasks.pipeline:check_accept"},
     said={"contracts.check_accept": ("option_id",)},
     quiet=("market.", "webhooks."),
-    on_chain="btcfi.adapters.store.market.closes:CLOSES_ON_CHAIN",
+    on_chain="btcfi.adapters.store.market.transfer_chain:MARKET_ON_CHAIN",
     presets="market",
 )
 """Accounts, their letters, firm offers and takes: what two strangers agree on before there is an option."""

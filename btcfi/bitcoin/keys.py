@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha512
 from typing import Final
 
@@ -60,28 +61,34 @@ def master_key(seed: bytes) -> ExtendedKey:
     return ExtendedKey(secret=digest[:32], chain_code=digest[32:])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TaprootKey:
-    """A single-key Taproot wallet key (BIP86): signs its own outputs by the key path. Its repr hides the secret."""
+    """A single-key Taproot wallet key (BIP86): signs its own outputs by the key path. Its repr hides the secret.
+
+    What follows from the secret is computed once a key: a wallet signs hundreds of settlements of a minute with one.
+    """
 
     secret: bytes = field(repr=False)
 
-    @property
+    @cached_property
     def internal_key(self) -> bytes:
         """x-only public key before the tweak; the key that contracts name."""
         return secp256k1.public_key_xonly(self.secret)
 
-    @property
+    @cached_property
     def script(self) -> bytes:
         """Output script of the key alone, without scripts behind it."""
         return taproot.taproot_output(self.internal_key).script
 
+    @cached_property
+    def _output_secret(self) -> bytes:
+        return taproot.taproot_output(self.internal_key).tweak_secret(self.secret)
+
     def sign_input(self, transaction: Transaction, index: int, spent: Sequence[TxOut], aux: bytes = bytes(32)) -> bytes:
         """Return the SIGHASH_DEFAULT key-path signature of input ``index``, which must spend ``self.script``."""
-        output = taproot.taproot_output(self.internal_key)
-        if spent[index].script != output.script:
+        if spent[index].script != self.script:
             raise InvalidInputError(f"input {index}", "is not an output of this key", "an output of the signing key")
-        return secp256k1.schnorr_sign(output.tweak_secret(self.secret), taproot.sighash(transaction, index, spent), aux)
+        return secp256k1.schnorr_sign(self._output_secret, taproot.sighash(transaction, index, spent), aux)
 
 
 def wallet_key(seed: bytes, index: int, *, account: int = 0, change: int = 0, coin: int = 1) -> TaprootKey:

@@ -81,7 +81,7 @@ class GenericBet:
     """Whether an answer led here."""
 
     def __post_init__(self) -> None:
-        """Raise InvalidInputError unless levels ascend, answers are there and each outcome pays the whole amount."""
+        """Raise InvalidInputError unless levels ascend, no answer has another's clause and outcomes pay all."""
         _check(self)
 
     @property
@@ -184,6 +184,9 @@ def _check(one: GenericBet | FlatBet) -> None:
         if outcome.level not in one.answers:
             raise InvalidInputError("answers", f"none at {outcome.level}", "a pair of clauses for each level")
         _check_pays(f"outcome at {outcome.level}", outcome.pays, one.amount)
+    said = [clause for outcome in one.outcomes for clause in one.answers[outcome.level]]
+    if len(set(said)) != len(said):  # what is shown for one price would open the way of another
+        raise InvalidInputError("answers", "one clause for two answers", "a clause of its own for each answer")
     _check_pays("no-show", one.no_show.pays, one.amount)
 
 

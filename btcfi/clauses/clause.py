@@ -179,8 +179,8 @@ def means_of(clause: Clause, *, encrypted: bool = False) -> tuple[Means, ...]:
     """Return the ways to meet a condition, at most ``MAX_WAYS``, each once and in the clause's order.
 
     encrypted: points that will be revealed leave the script and become ``points`` of a way: the signatures beside it
-    are then made under their sum. Raises InvalidInputError for too many ways, a key twice in a way, locks of both
-    units in a way.
+    are then made under their sum. Raises InvalidInputError for too many ways, a key twice in a way, a clause twice in
+    a threshold, locks of both units in a way.
     """
     found: dict[Means, None] = {}
     for one in _expand(clause, encrypted=encrypted):
@@ -196,6 +196,8 @@ def _expand(clause: Clause, *, encrypted: bool) -> list[tuple[Atom, ...]]:
         return _limited([way for part in clause.parts for way in _expand(part, encrypted=encrypted)])
     if not isinstance(clause, Threshold):
         return [(clause,)]
+    if len(set(clause.parts)) != len(clause.parts):  # one oracle named twice would be two votes
+        raise InvalidInputError("threshold", "one clause twice", "different clauses")
     keys = _keys(clause.parts, encrypted=encrypted)
     if keys is not None and clause.count < len(keys):
         if len(keys) > MAX_KEYS:

@@ -47,6 +47,12 @@ class ThresholdOracle:
     oracles: tuple[Oracle, ...]
     threshold: int
 
+    def __post_init__(self) -> None:
+        """Raise InvalidInputError for one oracle twice: its word would be two votes."""
+        keys = [one.key for one in self.oracles if isinstance(one, AttestingOracle)]
+        if len(set(keys)) != len(keys):
+            raise InvalidInputError("oracles", "one key twice", "different oracles")
+
     def lt_gte(self, symbol: str, level: int) -> tuple[Clause, Clause]:
         """Return both thresholds. Raises as the oracles do, and InvalidInputError for a count that can't be met."""
         pairs = [oracle.lt_gte(symbol, level) for oracle in self.oracles]

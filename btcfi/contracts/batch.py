@@ -18,10 +18,11 @@ are ``contracts.batching``. Pure. Source: findings on payoffs, section 3; docs/d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from btcfi import secp256k1
 from btcfi.bitcoin import taproot
 from btcfi.bitcoin.fees import (
     DUST_P2TR,
@@ -43,10 +44,11 @@ from btcfi.contracts.mandate import Authority
 from btcfi.contracts.messages import Role
 from btcfi.contracts.metadata import RecordType, read_record, record_script
 from btcfi.contracts.option import CollateralTooSmallError, OptionContract
+from btcfi.contracts.paid import Paid
 from btcfi.contracts.splice import MAX_VSIZE
 from btcfi.errors import ConflictError, InvalidInputError
 from btcfi.hashes import tagged_hash
-from btcfi.units import Hash32, Sats
+from btcfi.units import Hash32, Sats, Txid
 
 MAX_CONTRACTS: Final = 128
 """In one transaction: with 16 owners 8,108 vB of the 10,000 that version 3 allows. Source: findings, section 3."""
@@ -121,28 +123,34 @@ class Ending:
         return AnchorItem(kind=AnchorKind.PROOF_ROOT, digest=self.proof_root)
 
     def dues(self, share: Sats) -> Split:
-        """Return what its sides are owed when it bears ``share`` of the fee; dues + share = collateral.
-
-        What the CET costs and the share does not take goes to where the CET took it: the seller, or the buyer of a
-        contract of which the seller gets nothing. Raises CollateralTooSmallError.
-        """
-        both = self.cet.buyer + self.cet.seller
-        if share <= self.costs:
-            spare = self.costs - share
-            back = (0, spare) if self.cet.seller else (spare, 0)
-        else:
-            extra = share - self.costs
-            if extra > both:
-                raise CollateralTooSmallError(collateral=self.contract.collateral, needed=share)
-            buyers = extra * self.cet.buyer // both
-            back = (-buyers, buyers - extra)
-        return Split(buyer=Sats(self.cet.buyer + back[0]), seller=Sats(self.cet.seller + back[1]))
+        """Return what its sides are owed when it bears ``share`` of the fee. Raises CollateralTooSmallError."""
+        return dues_of(self.contract.collateral, self.cet, share)
 
     def path(self, digest: Hash32) -> KeyPath:
         """Return the signing of a digest by its key path. Raises InvalidInputError where the keys do not make it."""
         return KeyPath(
             self.contract, digest, buyer_key=self.buyer.key, seller_key=self.seller.key, what="the batch"
         )  # fmt: skip
+
+
+def dues_of(collateral: Sats, cet: Split, share: Sats) -> Split:
+    """Return what a contract's sides are owed when it bears ``share`` of the fee; dues + share = collateral.
+
+    What the CET costs and the share does not take goes to where the CET took it: the seller, or the buyer of a
+    contract of which the seller gets nothing. Raises CollateralTooSmallError.
+    """
+    both = cet.buyer + cet.seller
+    costs = collateral - both
+    if share <= costs:
+        spare = costs - share
+        back = (0, spare) if cet.seller else (spare, 0)
+    else:
+        extra = share - costs
+        if extra > both:
+            raise CollateralTooSmallError(collateral=collateral, needed=share)
+        buyers = extra * cet.buyer // both
+        back = (-buyers, buyers - extra)
+    return Split(buyer=Sats(cet.buyer + back[0]), seller=Sats(cet.seller + back[1]))
 
 
 def vsize_for(contracts: int, outputs: int) -> int:
@@ -191,6 +199,17 @@ class Batch:
     def dropped(self) -> Mapping[str, Sats]:
         """What owners are owed and not paid, because it is dust."""
         return {owner: due for owner, due in self.dues.items() if due and not self.paid[owner]}
+
+    def paid_each(self) -> tuple[Paid, ...]:
+        """Return, in the order of the inputs, how it divides each collateral; what is an owner's dust is in the fee."""
+        divided = []
+        for one in self.endings:
+            dues, (buyer, seller) = one.dues(self.share), one.owners
+            parts = [due if self.paid[owner] else Sats(0)
+                     for due, owner in ((dues.buyer, buyer), (dues.seller, seller))]  # fmt: skip
+            fee = Sats(one.contract.collateral - sum(parts))
+            divided.append(Paid(buyer=parts[0], seller=parts[1], anchor=Sats(0), fee=fee))
+        return tuple(divided)
 
     def inputs_of(self, owner: str) -> tuple[int, ...]:
         """Return the inputs that an owner signs."""
@@ -331,14 +350,22 @@ class Holding:
         return parts.buyer if self.role is Role.BUYER else parts.seller
 
 
-def check_proposal(proposal: Proposal, holdings: Mapping[OutPoint, Holding], script: bytes) -> dict[int, Holding]:
+def check_proposal(
+    proposal: Proposal, holdings: Mapping[OutPoint, Holding], script: bytes, *, ours: Collection[OutPoint]
+) -> dict[int, Holding]:  # fmt: skip
     """Compare a proposal with one's own records, and return one's own contracts by input.
 
-    holdings: by funding outpoint. script: where we are paid. Every contract of ours that it spends is counted, whether
-    the proposal says so or not. Raises InvalidInputError naming what is not as it must be.
+    holdings: by funding outpoint. script: where we are paid. ours: of every contract of ours, may it end here or not,
+    as our records have them now. Each of them that it spends is counted, or the proposal is refused: shown a part of
+    ours at a time, we would take one output for the due of each. Raises InvalidInputError naming what is not as it must
+    be.
     """
     made, spent = proposal.transaction, proposal.spent
     _check_shape(made, spent)
+    strange = [txin.outpoint for txin in made.inputs if txin.outpoint in ours and txin.outpoint not in holdings]
+    if strange:
+        problem = f"{strange[0]} is a contract of ours that is not counted here"
+        raise InvalidInputError("batch.inputs", problem, "none of ours but those that may end together")
     own = {
         index: holdings[txin.outpoint] for index, txin in enumerate(made.inputs) if txin.outpoint in holdings
     }  # fmt: skip
@@ -427,26 +454,56 @@ class Seat:
     """
 
     def __init__(self, holdings: Sequence[Holding], *, script: bytes) -> None:
-        """Take the contracts that may end. script: where all of it is paid to, by our own records."""
+        """Take the contracts that may end together. script: where all of it is paid to, by our own records."""
         self._holdings = {one.ending.funding: one for one in holdings}
         self._script = script
         self._current: _Try | None = None
+        self._signed: Proposal | None = None
         self._last, self._answered = 0, 0
         self._used: set[bytes] = set()
 
+    @property
+    def txid(self) -> Txid | None:
+        """Of what our nonces are for; None where we have given none, or have used them up."""
+        return None if self._current is None else self._current.proposal.transaction.txid
+
+    @property
+    def ends(self) -> tuple[OutPoint, ...]:
+        """The contracts of ours that end by it; none where ``txid`` is None."""
+        own = () if self._current is None else self._current.own.values()
+        return tuple(one.ending.funding for one in own)
+
+    def is_whole(self, made: Transaction) -> bool:
+        """Return whether a transaction is the one that we have signed last, with the signatures of our inputs.
+
+        Of inputs that are none of ours a node tells.
+        """
+        signed = self._signed
+        if signed is None or made.txid != signed.transaction.txid:
+            return False
+        ours = [index for index, txin in enumerate(made.inputs) if txin.outpoint in self._holdings]
+        digests = taproot.key_path_sighashes(signed.transaction, signed.spent, ours)
+        return all(
+            len(made.inputs[index].witness) == 1
+            and secp256k1.schnorr_verify(signed.spent[index].script[2:], digest, made.inputs[index].witness[0])
+            for index, digest in digests.items()
+        )
+
     def consider(
-        self, proposal: Proposal, secrets: Mapping[OutPoint, bytes], *, authority: Authority, entropy: bytes
-    ) -> dict[int, bytes]:
+        self, proposal: Proposal, secrets: Mapping[OutPoint, bytes], *, ours: Collection[OutPoint],
+        authority: Authority, entropy: bytes,
+    ) -> dict[int, bytes]:  # fmt: skip
         """Return our public nonces by input, after all is checked. What an earlier proposal left is forgotten.
 
-        secrets: of our contract keys, by funding outpoint. entropy: 32 random bytes, never used before. Raises
-        InvalidInputError and NotAskedError naming the lie, and what ``Authority.check_close`` raises.
+        secrets: of our contract keys, by funding outpoint. ours: as ``check_proposal`` has it, looked up anew for each
+        proposal. entropy: 32 random bytes, never used before. Raises InvalidInputError and NotAskedError naming the
+        lie, and what ``Authority.check_close`` raises.
         """
         if proposal.number <= self._last or self._answered == MAX_PROPOSALS:
             raise NotAskedError(proposal.number, "is not a later one than the last, or one too many")
         if len(entropy) != _ENTROPY_SIZE or entropy in self._used:
             raise InvalidInputError("nonce entropy", "used before, or no 32 bytes", "32 fresh random bytes")
-        own = check_proposal(proposal, self._holdings, self._script)
+        own = check_proposal(proposal, self._holdings, self._script, ours=ours)
         _ask(proposal, own, authority)
         digests = taproot.key_path_sighashes(proposal.transaction, proposal.spent, own)
         paths = {index: one.ending.path(digests[index]) for index, one in own.items()}
@@ -482,7 +539,7 @@ class Seat:
             mine = both[0 if own.role is Role.BUYER else 1]
             _same(f"nonces.{index}", mine.hex(), current.nonces[index].public.hex())
         _ask(current.proposal, current.own, authority)
-        self._current = None
+        self._current, self._signed = None, current.proposal
         return {
             index: path.sign(
                 secrets[current.own[index].ending.funding], current.nonces[index], nonces[index]

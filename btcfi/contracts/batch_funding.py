@@ -118,28 +118,31 @@ def build_batch_funding(
 
 
 def check_own(
-    funding: BatchFunding, owner: str, purse: Purse, joinings: Sequence[Joining], *,
+    funding: BatchFunding, owner: str, purse: Purse, joinings: Sequence[Joining], *, rate: SatsPerKvb,
     seen: Mapping[OutPoint, SeenCoin], wallet: Collection[bytes],
 ) -> int:  # fmt: skip
     """Compare a batch with one's own records, and return the one input that is ours.
 
-    joinings: ours, by our own records. seen: of every input what our own node has. wallet: every script of ours: a coin
-    of ours that another brings is none of its. Of the others' contracts and changes nothing is checked: they are
-    theirs. Raises InvalidInputError, CoinMissingError, CoinNotTheirsError.
+    joinings: ours, by our own records. rate: that we have agreed to; whoever proposes a higher one keeps in its own
+    change what the others pay too much. seen: of every input what our own node has. wallet: every script of ours: a
+    coin of ours that another brings is none of its. Of the others' contracts and changes nothing is checked but that
+    the whole can be mined, pays its fee and keeps its txid, on which our CETs hang. Raises InvalidInputError,
+    CoinMissingError, CoinNotTheirsError.
     """
     made = funding.transaction
-    if made.version != TRUC_VERSION or made.lock_time or len(funding.spent) != len(made.inputs):
-        raise InvalidInputError("funding.version", "another version, a lock time or other inputs", "version 3, none")
+    _check_shape(made, funding.spent)
+    if funding.rate != rate:
+        raise InvalidInputError("funding.rate", f"{funding.rate} sat/kvB", f"{rate}, as agreed")
     places = [index for index, txin in enumerate(made.inputs) if txin.outpoint == purse.coin.outpoint]
     if len(places) != 1 or funding.spent[places[0]] != purse.coin.output:
         raise InvalidInputError("funding.input", "our coin is not in it, or another", str(purse.coin.outpoint))
     for one in joinings:
         _place(made, one.contract.funding_txout())
-    change = TxOut(
-        value=_change(owner, joinings, purse, len(made.inputs), funding.rate), script=purse.change_script
-    )  # fmt: skip
+    change = TxOut(value=_change(owner, joinings, purse, len(made.inputs), rate), script=purse.change_script)
     if change not in made.outputs:
         raise InvalidInputError("funding.change", "missing", f"{change.value:,} sats, by our own contracts")
+    if funding.fee < (needed := fee_for(_vsize(made), rate)):
+        raise InvalidInputError("funding.fee", f"{funding.fee:,} sats", f"{needed:,} or more, at the rate agreed")
     for index, (txin, output) in enumerate(zip(made.inputs, funding.spent, strict=True)):
         found = seen.get(txin.outpoint)
         if found is None or found.output != output or not found.is_spendable:
@@ -147,6 +150,29 @@ def check_own(
         if index != places[0] and output.script in wallet:
             raise CoinNotTheirsError("another owner", str(txin.outpoint))
     return places[0]
+
+
+def _check_shape(made: Transaction, spent: Sequence[TxOut]) -> None:
+    """Check what makes a transaction one that is mined soon, under the txid that it has before it is signed."""
+    if made.version != TRUC_VERSION or made.lock_time or len(spent) != len(made.inputs):
+        raise InvalidInputError("funding.version", "another version, a lock time or other inputs", "version 3, none")
+    if len({txin.outpoint for txin in made.inputs}) != len(made.inputs):
+        raise InvalidInputError("funding.inputs", "one outpoint is named twice", "each outpoint once")
+    if any(txin.script_sig or txin.witness or txin.sequence != SEQUENCE_LOCKTIME for txin in made.inputs):
+        raise InvalidInputError("funding.inputs", "one has a script, a witness or a sequence of its own", "none")
+    # an input of an older type has a script of its signer's choice in the txid: with another one all CETs are void
+    if not all(is_p2tr(one.script) for one in spent):
+        raise InvalidInputError("funding.inputs", "one is of another type", "P2TR coins")
+    if not all(is_known_program(one.script) and one.value >= dust_limit(one.script) for one in made.outputs):
+        raise InvalidInputError("funding.outputs", "one is dust, or of another type", "P2TR, P2WPKH or P2WSH")
+    if (size := _vsize(made)) > MAX_VSIZE:
+        raise InvalidInputError("funding contracts", f"{size:,} vB with all of them", f"at most {MAX_VSIZE:,} vB")
+
+
+def _vsize(made: Transaction) -> int:
+    """Return the size that it has when every input is signed by its key."""
+    weight = 4 * len(made.to_bytes(witness=False)) + 2
+    return vsize_of(weight + len(made.inputs) * (P2TR_INPUT_WEIGHT - 4 * 41))
 
 
 def sign_own(funding: BatchFunding, index: int, key: TaprootKey) -> tuple[bytes, ...]:

@@ -91,11 +91,18 @@ def build_close(
 
 def signed_by_both(contract: OptionContract, transaction: Transaction) -> bool:
     """Return whether a transaction's one input spends a contract's output by the one signature of both its sides."""
-    witness = transaction.inputs[0].witness if len(transaction.inputs) == 1 else ()
-    if len(witness) != 1 or len(witness[0]) != _SIGNATURE_SIZE:
+    return len(transaction.inputs) == 1 and spent_by_both(contract, transaction, 0, [contract.funding_txout()])
+
+
+def spent_by_both(contract: OptionContract, transaction: Transaction, index: int, spent: Sequence[TxOut]) -> bool:
+    """Return whether one input of a transaction spends a contract's output by the one signature of both its sides.
+
+    spent: what all its inputs spend, which that signature is over.
+    """
+    witness, output = transaction.inputs[index].witness, contract.funding_txout()
+    if len(witness) != 1 or len(witness[0]) != _SIGNATURE_SIZE or spent[index] != output:
         return False
-    output = contract.funding_txout()
-    digest = taproot.sighash(transaction, 0, [output])
+    digest = taproot.sighash(transaction, index, spent)
     return secp256k1.schnorr_verify(output.script[-_KEY_SIZE:], digest, witness[0])
 
 

@@ -240,6 +240,7 @@ def _spending(agreement: Agreement, option: OptionTerms, event: OracleEvent) -> 
             f"{_btc(chain.collateral)} lie in one output that needs the buyer's and the seller's keys, or the refund.",
             "Any time: both together, at any split that both sign.",
             attested,
+            "Then also: both together, in one transaction with other contracts, at that price less a share of its fee.",
             refund,
             "Nobody else, ever: not the oracles, not the service, not one side alone before the refund.",
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from btcfi.bitcoin import script as op
@@ -94,6 +95,7 @@ def funding_tree(tree: str, keys: LeafKeys) -> Tree:
     return build(_SHAPES[tree])
 
 
+@lru_cache(maxsize=256)
 def funding_output(internal_key: bytes, tree: str, keys: LeafKeys) -> TaprootOutput:
     """Return the Taproot output that holds the collateral."""
     return taproot_output(internal_key, funding_tree(tree, keys))

@@ -1,7 +1,7 @@
 """What an owner lets its software sign: one file with bounds for every term, signed by the owner's identity key.
 
 Every function that signs a contract takes an ``Authority`` and asks it before the first signature; whoever has none
-signs nothing. A net book's contract asks a ``netting.Owner``: no mandate speaks of books yet.
+signs nothing. Net books (``btcfi.payoffs.book_deal``) have a rule of their own in it; without one it allows none.
 Refunds and the children of settlements need none: they bring the owner's own money home.
 Pure: the clock, the chain's height and what is at stake already come in as a ``Situation``.
 """
@@ -24,7 +24,7 @@ from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.hashes import tagged_hash
 from btcfi.options.expiry import SettlementInput
 from btcfi.options.terms import OptionKind, OptionTerms, check_style
-from btcfi.oracle.announcement import CENTS_PER_DOLLAR, FOREIGN, OracleEvent
+from btcfi.oracle.announcement import CENTS_PER_DOLLAR, FOREIGN, Announcement, OracleEvent
 from btcfi.oracle.fixing import EXPECTED, MINUTE, Fixing, parse_fixing
 from btcfi.records import Refused, Rule, hexadecimal, listed, record, whole
 from btcfi.units import Hash32, Height, Sats, UnixSeconds
@@ -89,6 +89,71 @@ class CloseRule(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BookRule:
+    """What net books an owner allows; oracles, feeds, fees, heights, life and closes are as for any other contract."""
+
+    roles: tuple[Role, ...]
+    """Sides that may be taken: the holder signs as buyer, the writer as seller."""
+    programs: tuple[Hash32, ...]
+    """Guest programs that may decide a book's payout; those of single options decide none."""
+    proposers: tuple[bytes, ...]
+    """Identities, x-only, whose proposals may be answered; none named: anybody's, once the owner says yes to it."""
+    collateral: Bounds
+    """Of both sides together, in satoshis."""
+    worst_loss: Sats
+    """The most that this side may lose by one book: what it puts in and pays, fees included, less what comes back."""
+    premium: Bounds
+    """What the holder pays the writer, in satoshis; below zero: what the writer pays."""
+    value_slack: Sats | None
+    """By how much the premium may be worse for this side than its own value of the book; None: no value is asked."""
+    floor: Bounds
+    """Of a book's floor price, in cents; a book without a floor has 0."""
+    legs: int
+    """The most that a book may have."""
+    barrier: bool
+
+    def __post_init__(self) -> None:
+        """Raise InvalidInputError for what allows nothing, or names one thing twice."""
+        for name in ("roles", "programs"):
+            values = getattr(self, name)
+            if not values or len(set(values)) != len(values):
+                problem = "empty, or one stands twice"
+                raise InvalidInputError(f"mandate.books.{name}", problem, "at least one, each once")
+        if len(set(self.proposers)) != len(self.proposers):
+            raise InvalidInputError("mandate.books.proposers", "one stands twice", "each once, or none for anybody")
+        if not all(secp256k1.is_xonly_key(key) for key in self.proposers):
+            raise InvalidInputError("mandate.books.proposers", "one is not on the curve", "x coordinates of points")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookFacts:
+    """A net book's contract as one side has computed it itself, for its mandate to judge."""
+
+    role: Role
+    """This side's."""
+    proposer: bytes | None
+    """Whose proposal it is, x-only; None: our own."""
+    announcements: tuple[Announcement, ...]
+    threshold: int
+    legs: int
+    floor: int
+    """Cents; 0: none."""
+    collateral: Sats
+    worst_loss: Sats
+    premium: int
+    """What the holder pays; below zero: receives."""
+    value: int | None
+    """What the book is worth to its holder in satoshis, by this side's own pricing; None: it has not priced it."""
+    tolerance: int
+    """Basis points."""
+    rate: int
+    """Of the funding, in sat/kvB."""
+    cet_fee: Sats
+    expiry_height: Height
+    refund_height: Height
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mandate:
     """The owner's word. A higher number replaces a lower one."""
 
@@ -148,6 +213,8 @@ class Mandate:
     tolerance: Bounds | None = None
     """Of the premium or the payout, in basis points: what a range of prices may differ by. None, as in every mandate of
     an earlier release: up to the most of ``step_share``, whose share of the collateral is never less."""
+    books: BookRule | None = None
+    """Net books that may be signed. None, as in every mandate of an earlier release: no book is."""
 
     @property
     def tolerances(self) -> Bounds:
@@ -240,6 +307,48 @@ class Authority:
         self._check_price(option.collateral, premium)
         self._check_exposure(option.collateral if role is Role.SELLER else premium)
 
+    def check_book(self, facts: BookFacts) -> None:
+        """Check a net book's contract that is to be signed on this side. Raises as ``check_contract``."""
+        self._check_validity()
+        mandate, rule = self.mandate, self.mandate.books
+        if rule is None:
+            self._refuse("book", f"of {facts.legs} legs", "no books at all")
+            return
+        self._among("book.role", facts.role.value, [one.value for one in rule.roles])
+        if facts.proposer is not None and rule.proposers and facts.proposer not in rule.proposers:
+            known = ", ".join(one.hex()[:16] for one in rule.proposers)
+            self._refuse("book.proposer", facts.proposer.hex()[:16], known)
+        event = facts.announcements[0].event
+        self._check_event(event, rule.programs, fixings=mandate.fixings)
+        if event.condition and not rule.barrier:
+            self._refuse("book.barrier", repr(event.condition), "none")
+        self._check_oracle_keys(facts.announcements, facts.threshold)
+        self._within("book.legs", facts.legs, Bounds(least=1, most=rule.legs))
+        self._within("book.floor_cents", facts.floor, rule.floor)
+        self._within("book.collateral_sats", facts.collateral, rule.collateral)
+        self._within("book.worst_loss_sats", facts.worst_loss, Bounds(least=0, most=rule.worst_loss))
+        self._within("book.premium_sats", facts.premium, rule.premium)
+        if rule.value_slack is not None:
+            self._check_value(facts, rule.value_slack)
+        self._within("book.tolerance_bps", facts.tolerance, mandate.tolerances)
+        self._within("book.funding_sats_per_kvb", facts.rate, mandate.funding_rate)
+        self._within("book.cet_fee_sats", facts.cet_fee, mandate.cet_fee)
+        self._check_exposure(facts.worst_loss)
+        self._check_expiry("book.expiry_unix", event.expiry, facts.expiry_height, facts.refund_height)
+        now = max(self.situation.time, self.situation.clock)
+        begins = event.expiry if event.fixing == MINUTE else event.fixing.window(event.expiry)[0]
+        if mandate.life.least >= 0 and now >= begins:  # else expiries may lie in the past, as in a replay
+            self._refuse("book.expiry_unix", f"{event.expiry}, and it is {now}", f"a book before {begins}")
+
+    def _check_value(self, facts: BookFacts, slack: Sats) -> None:
+        allowed = f"at most {slack:,} sats worse than your own value of the book"
+        if facts.value is None:
+            self._refuse("book.value_sats", "none of your own", f"{allowed}: price it (--spot, --volatility)")
+            return
+        worse = facts.premium - facts.value if facts.role is Role.BUYER else facts.value - facts.premium
+        if worse > slack:
+            self._refuse("book.premium_sats", f"{facts.premium:,} for what is worth {facts.value:,}", allowed)
+
     def check_close(self, *, payout: Sats, rate: int, fee: Sats, guest_input: bytes) -> None:
         """Check a close that is to be signed. fee: what the transaction pays. Raises as ``check_contract``.
 
@@ -269,11 +378,18 @@ class Authority:
             self._refuse("network", f"your node is on {self.situation.network!r}", " or ".join(mandate.networks))
 
     def _check_instrument(self, option: OptionTerms, terms: ContractTerms, role: Role) -> None:
-        mandate, event = self.mandate, terms.announcements[0].event
         self._check_kind(option, role)
+        self._check_event(terms.announcements[0].event, self.mandate.programs)
+
+    def _check_event(
+        self, event: OracleEvent, programs: Collection[Hash32], *, fixings: Collection[Fixing] = ()
+    ) -> None:  # fmt: skip
+        mandate = self.mandate
         self._among("event.feed", event.feed, mandate.feeds)
-        if event.program_hash not in mandate.programs:
-            known = ", ".join(one.hex()[:16] for one in mandate.programs)
+        if fixings:
+            self._among("event.fixing", str(event.fixing), [str(one) for one in fixings])
+        if event.program_hash not in programs:
+            known = ", ".join(one.hex()[:16] for one in programs)
             self._refuse("event.program_hash", event.program_hash.hex()[:16], known)
         if mandate.presets and event.preset_hash not in mandate.presets:
             known = ", ".join(one.hex()[:16] for one in mandate.presets)
@@ -295,15 +411,18 @@ class Authority:
             self._among("option.fixing", str(option.window), [str(one) for one in mandate.fixings])
 
     def _check_oracles(self, terms: ContractTerms) -> None:
-        mandate, theirs = self.mandate, [one.oracle_key for one in terms.announcements]
+        self._check_oracle_keys(terms.announcements, terms.threshold)
+
+    def _check_oracle_keys(self, announcements: Collection[Announcement], threshold: int) -> None:
+        mandate, theirs = self.mandate, [one.oracle_key for one in announcements]
         strangers = [key.hex()[:16] for key in theirs if key not in mandate.oracle_keys]
         if strangers:
             known = ", ".join(key.hex()[:16] for key in mandate.oracle_keys)
             self._refuse("oracles", f"{', '.join(strangers)} among them", f"exactly {known}")
         if sorted(theirs) != sorted(mandate.oracle_keys):
             self._refuse("oracles", f"{len(theirs)} of them", f"all {len(mandate.oracle_keys)}, each once")
-        if terms.threshold != mandate.threshold:
-            self._refuse("threshold", f"{terms.threshold}", f"{mandate.threshold}")
+        if threshold != mandate.threshold:
+            self._refuse("threshold", f"{threshold}", f"{mandate.threshold}")
 
     def _check_amounts(self, terms: ContractTerms, role: Role) -> None:
         mandate = self.mandate
@@ -328,14 +447,17 @@ class Authority:
 
     def _check_heights(self, option: OptionTerms, terms: ContractTerms) -> None:
         mandate, here = self.mandate, self.situation
-        self._within("option.expiry_unix (seconds from now)", option.expiry - here.time, mandate.life)
-        if mandate.life.least >= 0:  # else expiries may lie in the past: in a replay no clock is the market's
+        if mandate.life.least >= 0 and option.expiry - here.time in mandate.life:
+            # else expiries may lie in the past: in a replay no clock is the market's
             check_life(option, max(here.time, here.clock))
-        expected = expected_height(here.height, option.expiry - here.time)
-        self._within(f"expiry_height (beyond {expected})", terms.expiry_height - expected, mandate.expiry_slack)
-        self._within(
-            "refund_height (beyond the expiry height)", terms.refund_height - terms.expiry_height, mandate.refund_delay
-        )
+        self._check_expiry("option.expiry_unix", option.expiry, terms.expiry_height, terms.refund_height)
+
+    def _check_expiry(self, field: str, expiry: int, expiry_height: int, refund_height: int) -> None:
+        mandate, here = self.mandate, self.situation
+        self._within(f"{field} (seconds from now)", expiry - here.time, mandate.life)
+        expected = expected_height(here.height, expiry - here.time)
+        self._within(f"expiry_height (beyond {expected})", expiry_height - expected, mandate.expiry_slack)
+        self._within("refund_height (beyond the expiry height)", refund_height - expiry_height, mandate.refund_delay)
 
     def _within(self, field: str, value: int, bounds: Bounds) -> None:
         if value not in bounds:
@@ -458,6 +580,8 @@ def encode_mandate(mandate: Mandate) -> dict[str, Any]:
         also["fixings"] = [str(one) for one in mandate.fixings]
     if mandate.tolerance is not None:
         also["tolerance_basis_points"] = [mandate.tolerance.least, mandate.tolerance.most]
+    if mandate.books is not None:
+        also["books"] = _encode_books(mandate.books)
     return {
         "type": TYPE,
         "version": MANDATE_VERSION,
@@ -480,6 +604,21 @@ def encode_mandate(mandate: Mandate) -> dict[str, Any]:
         "close_fee_sats": mandate.close_fee,
         "unbidden": mandate.unbidden,
     } | also
+
+
+def _encode_books(rule: BookRule) -> dict[str, Any]:
+    return {
+        "roles": [one.value for one in rule.roles],
+        "programs": [one.hex() for one in rule.programs],
+        "proposers": [one.hex() for one in rule.proposers],
+        "collateral_sats": [rule.collateral.least, rule.collateral.most],
+        "worst_loss_sats": rule.worst_loss,
+        "premium_sats": [rule.premium.least, rule.premium.most],
+        "value_slack_sats": rule.value_slack,
+        "floor_cents": [rule.floor.least, rule.floor.most],
+        "legs": rule.legs,
+        "barrier": rule.barrier,
+    }
 
 
 def encode_signed_mandate(signed: SignedMandate) -> dict[str, Any]:
@@ -513,6 +652,12 @@ def _bounds(value: list[int]) -> Bounds:
 
 _BOUNDS: Final = Rule(_bounds, "[least, most]")
 
+_BOOKS: Final = record(
+    BookRule, exact=True, proposers=listed(hexadecimal(32), MAX_ENTRIES), collateral=("collateral_sats", _BOUNDS),
+    worst_loss="worst_loss_sats", premium=("premium_sats", _BOUNDS), value_slack="value_slack_sats",
+    floor=("floor_cents", _BOUNDS), legs=whole(1, MAX_ENTRIES),
+)  # fmt: skip
+
 _KIND: Final = Rule(lambda label: OptionKind.from_label(str(label)), "an option's kind")
 
 
@@ -533,7 +678,10 @@ def _fields() -> dict[str, Any]:
     }
 
 
-_MANDATE: Final = record(Mandate, may_lack=("fixings", "tolerance_basis_points"), **_fields())
+_LATER: Final = ("fixings", "tolerance_basis_points", "books")
+"""Fields that a mandate of an earlier release lacks."""
+
+_MANDATE: Final = record(Mandate, may_lack=_LATER, **_fields())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -560,7 +708,7 @@ def decode_mandate(message: object) -> Mandate:
             "mandate", f"{head.type!r} version {head.version}", f"{TYPE!r} version {MANDATE_VERSION}"
         )
     mandate = _MANDATE.read(message, TYPE)
-    known = {*encode_mandate(mandate), "fixings", "tolerance_basis_points", "identity", "signature"}
+    known = {*encode_mandate(mandate), *_LATER, "identity", "signature"}
     for name in message if isinstance(message, dict) else ():
         if name not in known:  # a misspelt field would say nothing, and its owner would think that it does
             raise InvalidInputError(f"{TYPE}.{name}", "unknown", "the fields of `btcfi party mandate new`")

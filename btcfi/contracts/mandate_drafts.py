@@ -7,7 +7,7 @@ from typing import Final
 
 from btcfi.bitcoin.fees import MAX_FEE_RATE, MIN_RELAY_FEE_RATE
 from btcfi.contracts.buckets import MAX_TOLERANCE, STANDARD_TOLERANCE
-from btcfi.contracts.mandate import Bounds, CloseRule, Mandate
+from btcfi.contracts.mandate import BookRule, Bounds, CloseRule, Mandate
 from btcfi.contracts.messages import CET_FEE, Role
 from btcfi.contracts.option import MIN_REFUND_DELAY
 from btcfi.contracts.setup import MAX_CET_FEE
@@ -31,9 +31,12 @@ _YEARS: Final = 20 * 365 * DAY
 def careful_mandate(
     *, number: int, now: UnixSeconds, network: str, roles: Sequence[Role], programs: Sequence[Hash32],
     oracle_keys: Sequence[bytes], threshold: int, feeds: Sequence[str] = (FEED,), presets: Sequence[Hash32] = (),
-    fixings: Sequence[Fixing] = CAREFUL_FIXINGS,
+    fixings: Sequence[Fixing] = CAREFUL_FIXINGS, books: BookRule | None = None,
 ) -> Mandate:  # fmt: skip
-    """Return a mandate for 30 days with narrow bounds: 0.1 BTC a contract, 0.5 BTC in all, bids and orders only."""
+    """Return a mandate for 30 days with narrow bounds: 0.1 BTC a contract, 0.5 BTC in all, bids and orders only.
+
+    books: what net books it allows, such as ``careful_books``; None: not one.
+    """
     return Mandate(
         number=number,
         valid_from=UnixSeconds(now - DAY),  # the chain's clock is behind by up to two hours
@@ -66,6 +69,23 @@ def careful_mandate(
         unbidden=False,
         fixings=tuple(fixings),
         tolerance=Bounds(least=0, most=STANDARD_TOLERANCE),
+        books=books,
+    )
+
+
+def careful_books(*, roles: Sequence[Role], programs: Sequence[Hash32], proposers: Sequence[bytes] = ()) -> BookRule:
+    """Return a narrow rule for net books: 0.1 BTC at risk, a floor, no barrier, a premium near one's own value."""
+    return BookRule(
+        roles=tuple(roles),
+        programs=tuple(programs),
+        proposers=tuple(proposers),
+        collateral=Bounds(least=100_000, most=20_000_000),
+        worst_loss=Sats(10_000_000),
+        premium=Bounds(least=-2_000_000, most=2_000_000),
+        value_slack=Sats(100_000),
+        floor=Bounds(least=1_000_000, most=MAX_U32),
+        legs=64,
+        barrier=False,
     )
 
 

@@ -21,9 +21,10 @@ from btcfi.contracts.buckets import MAX_TOLERANCE, PayoutRule, StepRule, Toleran
 from btcfi.contracts.leaves import TREES
 from btcfi.errors import InvalidInputError
 from btcfi.hashes import tagged_hash
-from btcfi.oracle.announcement import EVENT_VERSIONS, Announcement, OracleEvent
+from btcfi.oracle.announcement import EVENT_VERSIONS, OF_PATH, Announcement, OracleEvent
 from btcfi.oracle.attestation import Attestation
 from btcfi.oracle.fixing import EXPECTED
+from btcfi.oracle.path import PATH
 from btcfi.records import BASE64, HASH, TEXT, Refused, Rule, hexadecimal, listed, record, teach, unhex, whole
 from btcfi.units import CentsPerBtc, Hash32, Height, Sats, Txid, cents_per_btc, display_txid
 
@@ -355,6 +356,7 @@ def encode_announcement(announcement: Announcement) -> Json:
             "condition": event.condition,
             **({} if event.version == 1 else {"version": event.version, "fixing": str(event.fixing)}),
             **({"dlc_event": event.dlc_event.hex()} if event.dlc_event else {}),
+            **({} if event.path is None else {"path": str(event.path)}),
         },
         "nonces": [nonce.hex() for nonce in announcement.nonces],
         "proofs": [proof.hex() for proof in announcement.proofs],
@@ -465,14 +467,17 @@ _EVENT: Final = record(
     digits=whole(1, 25),
     version=whole(EVENT_VERSIONS[0], EVENT_VERSIONS[-1]),
     dlc_event=_HEX,
-    may_lack=("version", "fixing", "dlc_event"),
+    path=PATH,  # never null: an event of another version has none
+    may_lack=("version", "fixing", "dlc_event", "path"),
 )
 
 
 def _event(value: Json) -> OracleEvent:
-    """Return the event of a JSON object: one of version 1 names neither version nor fixing, version 2 both."""
+    """Return the event of a JSON object: one of version 1 names neither version nor fixing, versions 2 and 4 both."""
+    if isinstance(value, dict) and value.get("version") == OF_PATH and "path" not in value:
+        raise Refused(".path", "missing", PATH.expected)
     event = _EVENT(value)
-    if event.version == 2 and "fixing" not in value:  # noqa: PLR2004 - the version that has one
+    if event.version in {2, OF_PATH} and "fixing" not in value:
         raise Refused(".fixing", "missing", EXPECTED)
     if event.version == 1 and "version" in value:
         raise Refused(".version", "1, which is left out", "no version, or 2 with a fixing")
@@ -488,6 +493,12 @@ _ANNOUNCEMENT: Final = record(
     proofs=listed(_HEX, 64),
     signature=hexadecimal(64),
 )
+
+read_announcements: Final = listed(_ANNOUNCEMENT, 16).parse
+"""Reads the announcements of a contract's oracles, for messages of other kinds of contract; unchecked."""
+
+read_witnesses: Final = _witnesses
+"""Reads witnesses by funding input, for the same."""
 
 _VERSION: Final = whole(VERSIONS[0], VERSIONS[-1])
 

@@ -320,7 +320,6 @@ def build_refund_child(
 
     Input 1 is the coin. Raises InsufficientFundsError.
     """
-    anchor = len(refund.outputs) - 1
     weight = (
         OVERHEAD_WEIGHT
         + 4 * 41
@@ -328,7 +327,16 @@ def build_refund_child(
         + P2TR_INPUT_WEIGHT
         + 4 * len(TxOut(value=Sats(0), script=change_script).to_bytes())
     )
-    fee = fee_for(vsize_of(weight) + refund.vsize, rate)
+    return refund_child_paying(
+        refund, coin, change_script=change_script, fee=fee_for(vsize_of(weight) + refund.vsize, rate)
+    )  # fmt: skip
+
+
+def refund_child_paying(
+    refund: Transaction, coin: Coin, *, change_script: bytes, fee: Sats
+) -> tuple[Transaction, tuple[TxOut, ...]]:  # fmt: skip
+    """Return the child of a refund that pays exactly ``fee``, as ``build_refund_child``."""
+    anchor = len(refund.outputs) - 1
     change = refund.outputs[anchor].value + coin.value - fee
     if change < dust_limit(change_script):
         raise InsufficientFundsError(

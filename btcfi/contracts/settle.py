@@ -89,9 +89,7 @@ def complete_cet(
     digits = plan.announcements[0].event.signed_digits
     bucket = bucket_of(plan.buckets, outcome, digits)
     length = plan.buckets[bucket].length
-    secret = chosen[0].prefix_secret(length)
-    for attestation in chosen[1:]:
-        secret = secp256k1.scalar_add(secret, attestation.prefix_secret(length))
+    secret = _secret_of(chosen, length)
     place = bucket * len(plan.subsets) + plan.subsets.index(subset)
     digest, parts = plan.sighash(bucket), {}
     keys = {"buyer": plan.contract.buyer_key, "seller": plan.contract.seller_key}
@@ -116,7 +114,7 @@ def complete_cet(
 
 def _agreeing(
     plan: ExecutionPlan, attestations: Sequence[Attestation]
-) -> tuple[int, tuple[int, ...], list[Attestation]]:
+) -> tuple[int, tuple[int, ...], tuple[Attestation, ...]]:
     places = {announcement.oracle_key: place for place, announcement in enumerate(plan.announcements)}
     by_outcome: dict[int, dict[int, Attestation]] = {}
     for attestation in attestations:
@@ -129,7 +127,16 @@ def _agreeing(
     if len(agreeing) < plan.threshold:
         raise TooFewAttestationsError(agreeing=len(agreeing), threshold=plan.threshold)
     subset = tuple(sorted(agreeing)[: plan.threshold])
-    return outcome, subset, [agreeing[place] for place in subset]
+    return outcome, subset, tuple(agreeing[place] for place in subset)
+
+
+@lru_cache(maxsize=256)
+def _secret_of(chosen: tuple[Attestation, ...], length: int) -> bytes:
+    """Return the sum of what these oracles have published of a prefix; options of one expiry share it."""
+    secret = chosen[0].prefix_secret(length)
+    for attestation in chosen[1:]:
+        secret = secp256k1.scalar_add(secret, attestation.prefix_secret(length))
+    return secret
 
 
 def attested_secret(plan: ExecutionPlan, bucket: int, presignature: bytes, finished: bytes) -> bytes:

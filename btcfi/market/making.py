@@ -60,6 +60,7 @@ SIZE: Final = CentiBtc(20)
 MINIMUM: Final = CentiBtc(1)
 FEE: Final = Sats(20_000)
 LEAST_PREMIUM: Final = Sats(1_000)
+NO_CONSENT: Final = Sats(0)
 NO_COINS: Final = Sats(0)
 
 
@@ -122,6 +123,11 @@ class MakingRule:
     """
     answer_seconds: int = 60
     """Of an answer to a request: somebody reads it and chooses."""
+    consent_sats: Sats = NO_CONSENT
+    """Collateral of contracts of ours whose buyer may change, together; 0: no consent is given. Of one that changes
+    hands the mandate's exposure counts it twice until that is final."""
+    consent_seconds: int = 86_400
+    """Of a consent, at most; it ends before the contract settles too soon to be quoted."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -148,6 +154,7 @@ _RANGES: Final[tuple[tuple[str, float, float], ...]] = (
     ("renew_seconds", 1, 86_400), ("requote_ticks", 0, 1_000_000), ("keep_share", 0.0, 1.0),
     ("requote_share", 0.0, 0.5), ("most_offers", 2, 100_000), ("most_requests", 0, 1_000),
     ("answer_seconds", 2, 86_400), ("answer_share", 0.0, 1.0),
+    ("consent_sats", 0, MAX_MONEY_SATS), ("consent_seconds", 60, 30 * 86_400),
 )  # fmt: skip
 
 
@@ -244,6 +251,53 @@ def close_refusal(
         return None if payout <= most else f"{payout:,} sats are asked, and our bid is {most:,}"
     least = math.ceil(max(worth, mark + least_away))
     return None if payout >= least else f"{payout:,} sats are offered, and our ask is {least:,}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A contract that a maker wrote, and to whose change of buyer it has said something, or nothing yet."""
+
+    option: str
+    terms: OptionTerms
+    consented: bool = False
+    """A consent of it stands."""
+    declined: bool = False
+    """Its owner has taken one back, or the desk did not take it, and its time is not over: that is an answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentPlan:
+    """To what a maker consents now."""
+
+    seconds: dict[str, int]
+    """By option: for how long."""
+    left_out: dict[str, str]
+    """By option: why not."""
+
+
+def consents(rule: MakingRule, market: Market, written: Sequence[Written]) -> ConsentPlan:
+    """Return to which changes of buyer a maker consents, the largest contract last, within its rule's collateral.
+
+    A change keeps every term, so nothing is priced: what the rule bounds is how much collateral may count twice.
+    """
+    room = rule.consent_sats - sum(one.terms.collateral for one in written if one.consented)
+    plan = ConsentPlan(seconds={}, left_out={})
+    if rule.consent_sats == 0:
+        return plan
+    for one in sorted(written, key=lambda one: (one.terms.collateral, one.option)):
+        if one.consented:
+            continue
+        left = _opens(instrument_of(one.terms)) - market.now - rule.least_life_seconds
+        if one.declined:
+            plan.left_out[one.option] = "a consent of it was taken back"
+        elif left <= 0:
+            plan.left_out[one.option] = "it settles too soon"
+        elif one.terms.collateral > room:
+            plan.left_out[one.option] = f"{one.terms.collateral:,} sats of collateral, and {max(room, 0):,} are left"
+        else:
+            plan.seconds[one.option] = min(rule.consent_seconds, left)
+            room -= one.terms.collateral
+    return plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

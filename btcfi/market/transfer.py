@@ -150,6 +150,10 @@ class SignedTransferTake:
     signature: bytes
 
 
+SignedWord = SignedTransferConsent | SignedTransferOffer | SignedTransferTake
+"""One of the three texts that make a transfer."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferPart:
     """What the three have signed, as the service hands it to each; nobody believes the service."""
@@ -315,12 +319,23 @@ def encode_take(take: TransferTake) -> dict[str, Any]:
     }
 
 
+def encode_signed(signed: SignedWord) -> dict[str, Any]:
+    """Return one of the three texts as JSON with its signature: as a desk takes it."""
+    if isinstance(signed, SignedTransferConsent):
+        body = encode_consent(signed.consent)
+    elif isinstance(signed, SignedTransferOffer):
+        body = encode_offer(signed.offer)
+    else:
+        body = encode_take(signed.take)
+    return body | {"signature": signed.signature.hex()}
+
+
 def encode_part(part: TransferPart) -> dict[str, Any]:
     """Return the part as JSON."""
     return {
-        "consent": encode_consent(part.consent.consent) | {"signature": part.consent.signature.hex()},
-        "offer": encode_offer(part.offer.offer) | {"signature": part.offer.signature.hex()},
-        "take": encode_take(part.take.take) | {"signature": part.take.signature.hex()},
+        "consent": encode_signed(part.consent),
+        "offer": encode_signed(part.offer),
+        "take": encode_signed(part.take),
         **{owner.value: encode_signed_registration(part.of(owner)) for owner in Owner},
     }
 

@@ -20,6 +20,7 @@ from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.hashes import sha256, tagged_hash
 from btcfi.oracle.dlc_messages import DigitDescriptor, DigitHash, DlcAnnouncement, DlcEvent, decode_event, signed_as
 from btcfi.oracle.fixing import MINUTE, Fixing
+from btcfi.oracle.path import Path, check_fits
 from btcfi.oracle.quote import BTC_USD
 from btcfi.secp256k1 import ORDER
 from btcfi.units import CentsPerBtc, Hash32, Slot
@@ -50,14 +51,21 @@ class PriceRounding(Enum):
 FOREIGN: Final = 3
 """The version of an event that an oracle of another house announced by the DLC specification's message."""
 
-EVENT_VERSIONS: Final = (1, 2, FOREIGN)
-"""1: the price of one minute, rounded down. 2: a fixing, to the nearest dollar."""
+OF_PATH: Final = 4
+"""The version of an event whose number is made of many minutes: a mean, an index of returns, a rung reached."""
+
+EVENT_VERSIONS: Final = (1, 2, FOREIGN, OF_PATH)
+"""1: the price of one minute, rounded down. 2: a fixing, to the nearest dollar. 4: the value of a path, each of its
+observations a fixing, to the nearest dollar or point. A release that does not know a version refuses it by name."""
 
 DOLLAR_UNITS: Final = ("usd/btc", "btc/usd", "btc-usd", "btcusd")
 """How other oracles write dollars for a bitcoin, whatever the case of the letters; any other unit is refused."""
 
 NO_PRESET: Final = Hash32(bytes(32))
 """The preset of an event of another house: by which rule it fixes its price, its oracle alone knows."""
+
+NO_PROGRAM: Final = Hash32(bytes(32))
+"""Of a path's event whose payoff both parties compute without a guest program; of no other."""
 
 
 class WrongAnnouncementError(BtcfiError):
@@ -86,15 +94,18 @@ class OracleEvent:
     version: int = 1
     """Of what the event says: 1 stays one minute, rounded down, for ever."""
     fixing: Fixing = MINUTE
-    """What is made of the agreed minutes up to the expiry; versions 1 and 3 know one minute only."""
+    """What is made of the agreed minutes up to the expiry, or of a path up to each of its observations; versions 1 and
+    3 know one minute only."""
     dlc_event: bytes = field(default=b"", repr=False)
     """Of version 3 alone: the ``oracle_event`` of the DLC specification, as its oracle signed it."""
+    path: Path | None = None
+    """Of version 4 alone: what the digits state is this path's value, and no price."""
 
     def __post_init__(self) -> None:
         """Raise InvalidInputError for digits that make no price, names too long, a fixing that the version lacks."""
         if self.version not in EVENT_VERSIONS:
-            raise InvalidInputError("event version", str(self.version), "1, 2 or 3")
-        if self.version != 2 and self.fixing != MINUTE:  # noqa: PLR2004 - the one that has another
+            raise InvalidInputError("event version", str(self.version), "1, 2, 3 or 4")
+        if self.version not in {2, OF_PATH} and self.fixing != MINUTE:
             raise InvalidInputError("fixing", str(self.fixing), f"minute, in an event of version {self.version}")
         if not 1 <= self.digits <= MAX_DIGITS:
             raise InvalidInputError("digits", str(self.digits), f"1 to {MAX_DIGITS}")
@@ -105,6 +116,15 @@ class OracleEvent:
             raise InvalidInputError("dlc_event", "missing, or in another version", f"in events of version {FOREIGN}")
         if self.dlc_event:
             self._check_foreign(decode_event(self.dlc_event))
+        self._check_path()
+
+    def _check_path(self) -> None:
+        if (self.version == OF_PATH) != (self.path is not None):
+            raise InvalidInputError("path", "missing, or in another version", f"in events of version {OF_PATH}")
+        if self.path is not None:
+            if self.digits != PRICE_DIGITS:
+                raise InvalidInputError("digits", str(self.digits), f"{PRICE_DIGITS} in the event of a path")
+            check_fits(self.path, self.expiry, fixing_minutes=self.fixing.minutes)
 
     def _check_foreign(self, said: DlcEvent) -> None:
         """Check that this event says what the other house's oracle said, and adds the guest program alone."""
@@ -132,13 +152,16 @@ class OracleEvent:
         texts = [self.feed, self.condition]
         if self.rounding is PriceRounding.NEAREST:
             texts += [str(self.fixing), self.rounding.value]
+        if self.path is not None:
+            texts.append(str(self.path))
         parts += [bytes([len(text.encode())]) + text.encode() for text in texts]
         return b"".join(parts) + (sha256(self.dlc_event) if self.dlc_event else b"")
 
     @property
     def rounding(self) -> PriceRounding | None:
         """How the price becomes whole dollars; None where another house's oracle does it, by a rule that it keeps."""
-        return {1: PriceRounding.DOWN, 2: PriceRounding.NEAREST}.get(self.version)
+        nearest = PriceRounding.NEAREST
+        return {1: PriceRounding.DOWN, 2: nearest, OF_PATH: nearest}.get(self.version)
 
     @property
     def id(self) -> Hash32:
@@ -146,7 +169,10 @@ class OracleEvent:
         return tagged_hash(_EVENT_TAG, self.to_bytes())
 
     def outcome(self, price: CentsPerBtc, *, condition: bool = False) -> int:
-        """Return the number whose digits are signed: whole dollars by the event's rounding, at most the maximum."""
+        """Return the number whose digits are signed: whole dollars by the event's rounding, at most the maximum.
+
+        price: in cents, or the value of a path in its hundredths.
+        """
         dollars = _dollars(price, self.rounding, self.max_price)
         return dollars | (1 << self.digits if condition and self.condition else 0)
 

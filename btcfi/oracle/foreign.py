@@ -88,6 +88,7 @@ def export_announcement(announcement: Announcement, secret: bytes) -> DlcAnnounc
         raise InvalidInputError("announcement", "is another house's", "one of ours")
     if event.condition:
         raise InvalidInputError("event.condition", "a barrier's digit stands first", "an event without one")
+    _check_price(event)
     if secp256k1.public_key_xonly(secret) != announcement.oracle_key:
         raise InvalidInputError("oracle secret", "is another oracle's", "the secret of the announcing key")
     number = DigitDescriptor(base=2, signed=False, unit=DOLLAR_UNITS[0], precision=0, digits=event.digits)
@@ -104,8 +105,14 @@ def export_attestation(attestation: Attestation, announcement: Announcement) -> 
     check_attestation(attestation, announcement)
     if event.condition:
         raise InvalidInputError("event.condition", "a barrier's digit stands first", "an event without one")
+    _check_price(event)
     digits = digit_values(attestation.outcome, event.signed_digits)
     return DlcAttestation(
         name=name_of(announcement), oracle_key=attestation.oracle_key, signatures=attestation.signatures,
         outcomes=tuple(_BINARY[value] for value in digits),
     )  # fmt: skip
+
+
+def _check_price(event: OracleEvent) -> None:
+    if event.path is not None:  # the specification has a unit and no definition: an index would be read as dollars
+        raise InvalidInputError("event.path", f"{event.path}, which the message cannot say", "an event of a price")

@@ -14,7 +14,8 @@ from typing import Final
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import OracleEvent
 from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, Outcome, fit_to_settle
-from btcfi.oracle.fixing import MINUTES_AFTER, Fixed, LeftOut, Said, fix
+from btcfi.oracle.fixing import MINUTES_AFTER, Fixed, Fixing, LeftOut, Said, fix
+from btcfi.oracle.path import Ladder, Path
 from btcfi.oracle.quote import Feed
 from btcfi.oracle.recompute import RoundTerms, SignedRound, observations_in, recompute
 from btcfi.oracle.report import RoundReport
@@ -196,7 +197,19 @@ class Computed:
 
     outcome: int
     fixed: Fixed
+    """Of a path its last observation."""
     touched: bool
+    observed: tuple[Fixed, ...] = ()
+    """Of a path every observation, oldest first."""
+    reached: int = 0
+    """Of a ladder how many rungs."""
+    value: CentsPerBtc | None = None
+    """Of a path its value, in hundredths of what is attested."""
+
+    @property
+    def left_out(self) -> tuple[tuple[Slot, LeftOut], ...]:
+        """The minutes of all observations that do not count, and why."""
+        return tuple(one for fixed in self.observed or (self.fixed,) for one in fixed.left_out)
 
 
 def compute(
@@ -205,37 +218,86 @@ def compute(
     """Return the outcome of an event from an oracle's own minutes, or which of them are lacking.
 
     said_of: what a closed minute says to a window, None of one that is not there. touched_in: whether it reached a
-    barrier, None likewise. Raises WrongConditionError.
+    barrier or a rung, None likewise. Raises WrongConditionError.
     """
     touch = parse_condition(event)
+    found = _path(event, event.path, said_of, touched_in) if event.path is not None else _one(event, said_of)
+    if isinstance(found, Lacking) or touch is None:
+        return found
+    touched = watch(touch, touched_in)
+    if isinstance(touched, Lacking):
+        return touched
+    price = found.fixed.price if found.value is None else found.value
+    return replace(found, outcome=event.outcome(price, condition=touched), touched=touched)
+
+
+def _one(event: OracleEvent, said_of: Callable[[Slot], Said | None]) -> Computed | Lacking:
+    fixed = fixing_at(event.fixing, event.expiry, said_of)
+    if isinstance(fixed, Lacking):
+        return fixed
+    return Computed(outcome=event.outcome(fixed.price), fixed=fixed, touched=False)
+
+
+def fixing_at(fixing: Fixing, end: Slot, said_of: Callable[[Slot], Said | None]) -> Fixed | Lacking:
+    """Return the fixing of the window that ends with the minute ``end``, or which minutes are lacking for it."""
     minutes: dict[Slot, Said] = {}
-    window = event.fixing.window(event.expiry)
     lacking = []
-    for second in window:
+    for second in fixing.window(end):
         said = said_of(Slot(second))
         if said is None:
             lacking.append(Slot(second))
         else:
             minutes[Slot(second)] = said
     if lacking:
-        return Lacking(slots=tuple(lacking), of=f"the fixing {event.fixing}")
-    after = event.expiry
+        return Lacking(slots=tuple(lacking), of=f"the fixing {fixing}")
+    after = end
     priced = sum(not isinstance(said, LeftOut) for said in minutes.values())
-    while priced < event.fixing.least:
+    while priced < fixing.least:
         after = Slot(after + SECONDS_PER_MINUTE)
-        if after > event.expiry + MINUTES_AFTER * SECONDS_PER_MINUTE or (said := said_of(after)) is None:
-            return Lacking(slots=(after,), of=f"the fixing {event.fixing}, whose window has too few priced ones")
+        if after > end + MINUTES_AFTER * SECONDS_PER_MINUTE or (said := said_of(after)) is None:
+            return Lacking(slots=(after,), of=f"the fixing {fixing}, whose window has too few priced ones")
         minutes[after] = said
         priced += not isinstance(said, LeftOut)
-    fixed = fix(event.fixing, event.expiry, minutes)
-    if fixed is None:  # the loop above counts as it does
-        return Lacking(slots=(after,), of=f"the fixing {event.fixing}")
-    if touch is None:
-        return Computed(outcome=event.outcome(fixed.price), fixed=fixed, touched=False)
-    touched = watch(touch, touched_in)
-    if isinstance(touched, Lacking):
-        return touched
-    return Computed(outcome=event.outcome(fixed.price, condition=touched), fixed=fixed, touched=touched)
+    fixed = fix(fixing, end, minutes)
+    # the loop above counts as it does
+    return fixed if fixed is not None else Lacking(slots=(after,), of=f"the fixing {fixing}")
+
+
+def _path(
+    event: OracleEvent, path: Path, said_of: Callable[[Slot], Said | None],
+    touched_in: Callable[[Slot, Touch], bool | None],
+) -> Computed | Lacking:  # fmt: skip
+    """Return the value of a path: each observation is the event's fixing, with the stand-ins that a fixing takes."""
+    found = [fixing_at(event.fixing, at, said_of) for at in path.times(event.expiry)]
+    lacking = sorted({at for one in found if isinstance(one, Lacking) for at in one.slots})
+    if lacking:
+        return Lacking(slots=tuple(lacking[:MOST_LACKING]), of=f"the path {path}")
+    observed = tuple(one for one in found if isinstance(one, Fixed))
+    prices = [one.price for one in observed]
+    reached = climbed(path, event.expiry, touched_in) if isinstance(path, Ladder) else 0
+    if isinstance(reached, Lacking):
+        return reached
+    value = path.value(prices, reached) if isinstance(path, Ladder) else path.value(prices)
+    return Computed(
+        outcome=event.outcome(value), fixed=observed[-1], touched=False, observed=observed, reached=reached, value=value
+    )
+
+
+def climbed(ladder: Ladder, expiry: Slot, touched_in: Callable[[Slot, Touch], bool | None]) -> int | Lacking:
+    """Return how many rungs the agreed ranges of a ladder's minutes reached; which lack while one might reach more."""
+    rungs = [Touch(level=level, above=ladder.up, since=ladder.since, until=expiry) for level in ladder.levels]
+    reached, lacking = 0, []
+    for second in range(ladder.since + SECONDS_PER_MINUTE, expiry + 1, SECONDS_PER_MINUTE):
+        # who reaches a rung has reached those before it
+        while reached < len(rungs) and (found := touched_in(Slot(second), rungs[reached])):
+            reached += 1
+        if reached == len(rungs):
+            return reached
+        if found is None:
+            lacking.append(Slot(second))
+            if len(lacking) >= MOST_LACKING:
+                break
+    return Lacking(slots=tuple(lacking), of=f"the ladder {ladder}") if lacking else reached
 
 
 def watch(touch: Touch, touched_in: Callable[[Slot, Touch], bool | None]) -> bool | Lacking:

@@ -23,6 +23,7 @@ from btcfi.contracts.buckets import Bucket, SingleOutcomeError, ToleranceRule, T
 from btcfi.errors import InvalidInputError
 from btcfi.hashes import tagged_hash
 from btcfi.oracle.announcement import OracleEvent
+from btcfi.oracle.path import Path
 from btcfi.payoffs import vector
 from btcfi.payoffs.curve import LEAST_FLOOR, MAX_LEGS, CentSats, Curve, Leg, LegKind, Payoff, Piece, curve_of, floored
 from btcfi.payoffs.netted import Netted, netted
@@ -277,11 +278,15 @@ class BookContract:
         return replace(self, untouched=replace(self.untouched, payoff=untouched), touched=other)
 
 
-def contract_of(book: Book, event: OracleEvent) -> BookContract:
+def contract_of(book: Book, event: OracleEvent, *, path: Path | None = None) -> BookContract:
     """Return a book at the prices of an event, with the worst case of each side over both values of a condition.
 
-    Raises InvalidInputError for an event of another expiry or condition, or more than all bitcoin.
+    path: what the book's price is the value of, where it is that of a path: no part of the book says so, and the same
+    legs over a ladder are another trade. Raises InvalidInputError for an event of another expiry, condition or path, or
+    more than all bitcoin.
     """
+    if event.path != path:
+        raise InvalidInputError("event.path", str(event.path or "none"), str(path or "none"))
     if event.expiry != book.expiry:
         raise InvalidInputError("event.expiry", str(event.expiry), f"{book.expiry}, the book's")
     said = re.fullmatch(r"(.*between )([0-9]{1,12})( and [0-9]+)", event.condition)

@@ -7,11 +7,11 @@ its range, and a range that gains neither mixes with one that does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from btcfi.contracts.buckets import Bucket, ToleranceRule, payout_at, payout_buckets
+from btcfi.contracts.buckets import Bucket, ToleranceRule, most_off, payout_at, payout_buckets
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import CENTS_PER_DOLLAR, OracleEvent
 from btcfi.oracle.quote import BTC_USD
@@ -52,19 +52,28 @@ class Netted:
         """Return what every range of prices pays the holder.
 
         premium: what a tolerance is of where the payoff gains and loses little: of a position whose premiums cancel,
-        the sum of their sizes. Raises SingleOutcomeError, TooManyBucketsError.
+        the sum of their sizes. Nobody pays it, so it is worth no more than the collateral here: whoever names more
+        would have ranges that pay half of everything. Raises SingleOutcomeError, TooManyBucketsError.
         """
         return payout_buckets(
-            self.event, self.payouts, rule=rule, premium=premium, collateral=self.collateral, breakpoints=self.turns,
-            own=self.holder, limit=limit,
+            self.event, self.payouts, rule=rule, premium=self._of(premium), collateral=self.collateral,
+            breakpoints=self.turns, own=self.holder, limit=limit,
         )  # fmt: skip
 
     def payout_at(self, outcome: int, rule: ToleranceRule, *, premium: Sats) -> Sats:
         """Return what the range of one outcome pays the holder, without all the others. Raises InvalidInputError."""
         return payout_at(
-            self.event, self.payouts, outcome, rule=rule, premium=premium, collateral=self.collateral,
+            self.event, self.payouts, outcome, rule=rule, premium=self._of(premium), collateral=self.collateral,
             breakpoints=self.turns, own=self.holder,
         )  # fmt: skip
+
+    def most_off(self, rule: ToleranceRule, buckets: Iterable[Bucket], *, premium: Sats) -> tuple[Sats, Sats]:
+        """Return by how much a range pays the holder at most too little, and too much, dust apart."""
+        return most_off(rule, buckets, premium=self._of(premium), collateral=self.collateral, own=self.holder)
+
+    def _of(self, premium: Sats) -> Sats:
+        """Return what a tolerance is of."""
+        return Sats(min(premium, self.collateral))
 
 
 def netted(payoff: Payoff, event: OracleEvent) -> Netted:

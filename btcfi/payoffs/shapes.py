@@ -25,12 +25,13 @@ from btcfi.payoffs.curve import (
     curve_of,
     floored,
 )
+from btcfi.payoffs.participation import Participation
 from btcfi.payoffs.wave import Wave
 from btcfi.units import MAX_U32, CentiBtc, CentsPerBtc
 
 ONE_BITCOIN: Final = CentiBtc(100)
 
-Parts = tuple[Leg, ...] | Curve | Wave
+Parts = tuple[Leg, ...] | Curve | Wave | Participation
 """What a shape is made of."""
 
 
@@ -97,11 +98,11 @@ class Shape:
             left, right = strikes[1] - strikes[0], strikes[-1] - strikes[-2]
             raise InvalidInputError("strikes", f"wings of {left} and {right} cents", f"equal wings for {self.name}")
 
-    def payoff(self, ask: Ask) -> Curve | Wave:
+    def payoff(self, ask: Ask) -> Curve | Wave | Participation:
         """Return the payoff. Raises FloorMissingError where it needs a floor, InvalidInputError naming the field."""
         self.check(ask)
         made = self.parts(ask)
-        if isinstance(made, Wave):
+        if isinstance(made, Wave | Participation):
             return made
         return Curve(floored(made.pieces, ask.floor)) if isinstance(made, Curve) else curve_of(made, floor=ask.floor)
 
@@ -160,6 +161,12 @@ def _sinusoid(ask: Ask) -> Wave:
     return Wave(middle=ask.strikes[0], period=ask.amounts["period"], quantity=ask.quantity, floor=ask.floor)
 
 
+def _participation(ask: Ask) -> Participation:
+    if ask.floor is not None:
+        raise InvalidInputError("floor", f"{ask.floor} cents", "none: its strike is its floor")
+    return Participation(strike=ask.strikes[0], cap=ask.strikes[1], quantity=ask.quantity)
+
+
 CALL, PUT, FORWARD = LegKind.CALL, LegKind.PUT, LegKind.FORWARD
 
 # fmt: off
@@ -215,6 +222,15 @@ _ALL: Final = (
 
 SHAPES: Final[Mapping[str, Shape]] = MappingProxyType({one.name: one for one in _ALL})
 """The shapes with a name, in the order in which they are listed."""
+
+
+PATH_SHAPES: Final[Mapping[str, Shape]] = MappingProxyType({
+    "participation": shape(
+        "strike", "cap", name="participation", about="bitcoin for an index's points, of a cliquet",
+        formula="(min(max(V, K1), K2) - K1) / 100,000 bitcoin",
+    )(_participation),
+})  # fmt: skip
+"""The shapes beside ``SHAPES`` of a cliquet's index, which has no dollars in it."""
 
 
 def shapes_with(more: Iterable[Shape]) -> Mapping[str, Shape]:

@@ -10,12 +10,11 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import sha256
 from typing import Any, Final
 
-import numpy as np
-
 from btcfi.errors import InvalidInputError
-from btcfi.hashes import tagged_hash
+from btcfi.hashes import tag_prefix, tagged_hash
 from btcfi.proofs.errors import (
     ProofError,
     ProofExecutionError,
@@ -112,6 +111,17 @@ class SettlementProof:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProofFile:
+    """A proof as it is stored: its file, and what the file says of the run."""
+
+    output: bytes
+    steps: int
+    proof_root: Hash32
+    text: str
+    """The canonical text, as ``to_json`` gives it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
     """What a verifier may now believe, and on what grounds."""
 
@@ -131,12 +141,27 @@ def root_record_hash(
     return tagged_hash(ROOT_TAG, record)
 
 
+def root_of_run(execution: Execution, trace_root: bytes) -> Hash32:
+    """Return the proof root of a run whose trace has this tree root."""
+    return root_record_hash(
+        steps=execution.steps,
+        trace_root=trace_root,
+        program_hash=execution.program_hash,
+        input_commitment=execution.input_commitment,
+        final_state_hash=execution.final_state_hash,
+    )
+
+
 def sampled_steps(proof_root: bytes, steps: int, count: int = SAMPLES) -> tuple[int, ...]:
     """Return the steps that the root picks: whoever builds the proof cannot choose them without changing the root."""
     if steps < 2:  # noqa: PLR2004 - a pair of steps
         return ()
-    picked = (tagged_hash(SAMPLE_TAG, proof_root + struct.pack("<I", n)) for n in range(count))
-    return tuple(sorted({int.from_bytes(digest[:8], "little") % (steps - 1) for digest in picked}))
+    started, picked = sha256(tag_prefix(SAMPLE_TAG) + proof_root), set()
+    for n in range(count):
+        one = started.copy()
+        one.update(n.to_bytes(4, "little"))
+        picked.add(int.from_bytes(one.digest()[:8], "little") % (steps - 1))
+    return tuple(sorted(picked))
 
 
 def build_proof(
@@ -153,13 +178,7 @@ def build_proof(
         raise InvalidInputError("execution", "has no complete trace", "one that interpreter.run made")
     levels = leaf_levels(trace_leaves(trace), height_of(execution.steps))
     trace_root = Hash32(levels[-1][0].tobytes())
-    proof_root = root_record_hash(
-        steps=execution.steps,
-        trace_root=trace_root,
-        program_hash=execution.program_hash,
-        input_commitment=execution.input_commitment,
-        final_state_hash=execution.final_state_hash,
-    )
+    proof_root = root_of_run(execution, trace_root)
     stores = last_stores(trace, len(execution.output))
     indices = included_steps(proof_root, execution.steps, stores.values(), include)
     return proof_from_parts(
@@ -209,12 +228,12 @@ def proof_from_parts(
 def last_stores(trace: Trace, size: int) -> dict[int, int]:
     """Return for each output address that was written the number of the last step that did."""
     rows = trace.rows
-    place = rows[:, 36].astype(np.int64) - OUTPUT_BASE
-    inside = ((rows[:, 35] & 0xFF) == MemoryKind.STORE) & (place >= 0) & (place < size)
+    stores = ((rows[:, 35] & 0xFF) == MemoryKind.STORE).nonzero()[0]
+    addresses = rows[stores, 36]
+    inside = stores[(addresses >= OUTPUT_BASE) & (addresses < OUTPUT_BASE + size)]
     last: dict[int, int] = {}
-    for row in inside.nonzero()[0].tolist():
-        address, length = int(rows[row, 36]), int(rows[row, 35] >> 8)
-        last.update(dict.fromkeys(range(address, address + length), int(rows[row, 0])))
+    for step, kind, address in rows[inside][:, (0, 35, 36)].tolist():
+        last.update(dict.fromkeys(range(address, address + (kind >> 8)), step))
     return last
 
 
@@ -405,26 +424,47 @@ _KEYS: Final = (
 
 def to_json(proof: SettlementProof) -> str:
     """Return the canonical text: sorted keys, no spaces, lower-case hex, one line and a newline."""
-    fields: dict[str, Any] = {
-        "format": FORMAT,
-        "version": proof.version,
-        "program_name": proof.program_name,
-        "program_hash": proof.program_hash.hex(),
-        "input": proof.input_bytes.hex(),
-        "input_commitment": proof.input_commitment.hex(),
-        "output": proof.output.hex(),
-        "steps": proof.steps,
-        "final_pc": proof.final_pc,
-        "final_registers": list(proof.final_registers),
-        "final_state_hash": proof.final_state_hash.hex(),
-        "execution_trace_root": proof.execution_trace_root.hex(),
-        "proof_root": proof.proof_root.hex(),
-        "included_steps": [step.to_bytes().hex() for step in proof.included],
-        "siblings": [sibling.hex() for sibling in proof.siblings],
+    return file_text(
+        proof, trace_root=proof.execution_trace_root, proof_root=proof.proof_root,
+        included=[step.to_bytes().hex() for step in proof.included],
+        siblings=[sibling.hex() for sibling in proof.siblings], window=proof.window,
+    )  # fmt: skip
+
+
+def file_of(proof: SettlementProof) -> ProofFile:
+    """Return a proof as it is stored."""
+    return ProofFile(output=proof.output, steps=proof.steps, proof_root=proof.proof_root, text=to_json(proof))
+
+
+def file_text(
+    of: SettlementProof | Execution, *, trace_root: bytes, proof_root: bytes, included: Sequence[str],
+    siblings: Sequence[str], window: ProvenWindow | None,
+) -> str:  # fmt: skip
+    """Return a proof's canonical text from its parts, the long lists as hex: JSON's encoder would escape each again."""
+    fields = {
+        "execution_trace_root": f'"{trace_root.hex()}"',
+        "final_pc": str(of.final_pc),
+        "final_registers": "[" + ",".join(map(str, of.final_registers)) + "]",
+        "final_state_hash": f'"{of.final_state_hash.hex()}"',
+        "format": f'"{FORMAT}"',
+        "included_steps": _texts(included),
+        "input": f'"{of.input_bytes.hex()}"',
+        "input_commitment": f'"{of.input_commitment.hex()}"',
+        "output": f'"{of.output.hex()}"',
+        "program_hash": f'"{of.program_hash.hex()}"',
+        "program_name": json.dumps(of.program_name),
+        "proof_root": f'"{proof_root.hex()}"',
+        "siblings": _texts(siblings),
+        "steps": str(of.steps),
+        "version": str(FORMAT_VERSION if window is None else WINDOW_VERSION),
     }
-    if proof.window is not None:
-        fields["window"] = encode_window(proof.window)
-    return json.dumps(fields, sort_keys=True, separators=(",", ":")) + "\n"
+    if window is not None:
+        fields["window"] = json.dumps(encode_window(window), sort_keys=True, separators=(",", ":"))
+    return "{" + ",".join(f'"{name}":{fields[name]}' for name in sorted(fields)) + "}\n"
+
+
+def _texts(hexes: Sequence[str]) -> str:
+    return '["' + '","'.join(hexes) + '"]' if hexes else "[]"
 
 
 def from_json(text: str | bytes) -> SettlementProof:

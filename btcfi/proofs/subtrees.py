@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from btcfi.errors import InvalidInputError
-from btcfi.proofs.lanes import hash_pairs
+from btcfi.proofs.batch import proof_roots
 from btcfi.proofs.merkle import (
     Digests,
     empty_root,
@@ -30,7 +30,7 @@ from btcfi.proofs.settlement_proof import (
     included_steps,
     last_stores,
     proof_from_parts,
-    root_record_hash,
+    root_of_run,
 )
 from btcfi.proofs.window import ProvenWindow
 from btcfi.units import Hash32
@@ -113,13 +113,7 @@ def proof_from_subtrees(
     stores: dict[int, int] = {}
     for trace in _blocks(Machine(program, execution.input_bytes), height):
         stores.update(last_stores(trace, len(execution.output)))
-    proof_root = root_record_hash(
-        steps=steps,
-        trace_root=trace_root,
-        program_hash=execution.program_hash,
-        input_commitment=execution.input_commitment,
-        final_state_hash=execution.final_state_hash,
-    )
+    proof_root = root_of_run(execution, trace_root)
     indices = included_steps(proof_root, steps, stores.values(), include)
     found, nodes = _retrace(program, execution.input_bytes, indices, height)
     return proof_from_parts(
@@ -186,55 +180,10 @@ def prove(
     return proof_from_subtrees(program, execution, roots, include=include, window=window)
 
 
-def proof_roots_of_batch(executions: Sequence[Execution]) -> list[Hash32]:
-    """Return the proof root of each traced execution, all leaves hashed together, then level by level.
+def proof_roots_of_batch(executions: Iterable[Execution]) -> list[Hash32]:
+    """Return the proof root of each traced execution, the trees of one height side by side (``batch.proof_roots``).
 
-    Small trees waste most of their time in calls; a batch of 256 shares them. Raises InvalidInputError when an
-    execution has no trace.
+    Given a generator that runs them, it holds a few traces at a time. Raises InvalidInputError when an execution has no
+    trace.
     """
-    rows = []
-    for execution in executions:
-        if execution.trace is None:
-            raise InvalidInputError("execution", "has no trace", "executions that interpreter.run made")
-        rows.append(execution.trace.rows)
-    leaves = trace_leaves(Trace(rows=np.concatenate(rows)))
-    return _batch_roots(executions, leaves)
-
-
-def _batch_roots(executions: Sequence[Execution], leaves: Digests) -> list[Hash32]:
-    sizes = [execution.steps for execution in executions]
-    heights = [height_of(size) for size in sizes]
-    current, roots = leaves, [b""] * len(sizes)
-    live = list(range(len(sizes)))
-    for level in range(max(heights) + 1):
-        starts = np.cumsum([0, *sizes])
-        for place, tree in enumerate(live):
-            if heights[tree] == level:
-                roots[tree] = current[starts[place]].tobytes()
-        keep = [place for place, tree in enumerate(live) if heights[tree] > level]
-        if not keep:
-            break
-        current, sizes, live = _next_level(current, starts, sizes, live, keep, level)
-    return [
-        root_record_hash(
-            steps=execution.steps,
-            trace_root=root,
-            program_hash=execution.program_hash,
-            input_commitment=execution.input_commitment,
-            final_state_hash=execution.final_state_hash,
-        )
-        for execution, root in zip(executions, roots, strict=True)
-    ]
-
-
-def _next_level(  # noqa: PLR0917 - the loop's own variables
-    current: Digests, starts: np.ndarray, sizes: list[int], live: list[int], keep: list[int], level: int
-) -> tuple[Digests, list[int], list[int]]:
-    filler = np.frombuffer(empty_root(level), dtype=np.uint8).reshape(1, 32)
-    parts: list[Digests] = []
-    for place in keep:
-        parts.append(current[starts[place] : starts[place] + sizes[place]])
-        if sizes[place] % 2:
-            parts.append(filler)
-    padded = [sizes[place] + sizes[place] % 2 for place in keep]
-    return hash_pairs(np.concatenate(parts)), [size // 2 for size in padded], [live[place] for place in keep]
+    return list(proof_roots(executions))

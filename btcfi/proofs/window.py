@@ -151,6 +151,8 @@ def check_announced(window: ProvenWindow, event: OracleEvent, program_hash: Hash
     early: minutes before the expiry that the option was exercised, as the guest's input says: so long before it the
     window ends, and its price is by the cent.
     """
+    if event.path is not None:
+        raise ProofWindowError(f"the announced event is of a path, {event.path}, and no window settles it")
     rounding = None if early else event.rounding
     theirs = (event.fixing, event.expiry - early * SECONDS_PER_MINUTE, rounding, event.digits, event.program_hash)
     ours = (window.fixing, window.end, window.rounding, window.digits, program_hash)

@@ -45,6 +45,9 @@ from btcfi.market.firm_offer import (
     encode_signed_take,
 )
 from btcfi.market.request import SignedQuoteRequest, decode_signed_request, encode_signed_request
+from btcfi.market.transfer import SignedTransferConsent, SignedTransferOffer, SignedTransferTake
+from btcfi.market.transfer import decode_signed_offer as decode_signed_transfer_offer
+from btcfi.market.transfer import encode_signed as encode_signed_transfer
 
 OptionType = Literal["call", "put", "binary_call", "binary_put"]
 Depth = Literal["execute", "sample", "paths"]
@@ -236,6 +239,25 @@ class StoredPremium:
     theta: float
     rho: float
     priced_at_unix: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fees:
+    """The fee market, and what of the service's settlements waits for a block."""
+
+    tip_height: int
+    pool_problem: str | None
+    """Why the pool is not shown; None when it is."""
+    pool_transactions: int | None
+    pool_vbytes: int | None
+    relay_sats_per_kvb: int | None
+    estimates: tuple[Mapping[str, Any], ...]
+    next_blocks: tuple[Mapping[str, Any], ...]
+    share_vbytes: int
+    """Of each block, what settlements are planned to fill."""
+    settlements_in_flight: int
+    deadlines: tuple[Mapping[str, Any], ...]
+    """By refund height, the earliest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -541,7 +563,8 @@ class PositionEnd:
     """How an option ends, and what its transaction pays each side."""
 
     how: str
-    """``closed`` at a price that both named, ``exercised`` early, or ``settled`` by the oracles' price."""
+    """``closed`` at a price that both named, ``exercised`` early, ``settled`` by the oracles' price, or
+    ``transferred``: its holder changed."""
     txid: str | None
     paid_sats: int | None
     """The holder's."""
@@ -561,6 +584,8 @@ class Position:
     option: Option
     end: PositionEnd | None = None
     """None: nothing that ends it is signed yet."""
+    transfer_id: str | None = None
+    """The transfer by which its holder came to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -586,6 +611,67 @@ class OfferToClose:
     fee_sats: int | None
     txid: str | None
     problem: str | None
+    created_at_unix: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenConsent:
+    """A consent of the account to a change of the other side of an option that it wrote."""
+
+    id: str
+    option_id: str
+    valid_until_unix: int
+    number: int
+    state: str
+    created_at_unix: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PositionForSale:
+    """A position that its holder offers, whole, at a firm price."""
+
+    id: str
+    own: bool
+    option_id: str | None
+    """Of an offer of the account's own; else None."""
+    instrument: str
+    quantity_centi_btc: int
+    collateral_sats: int
+    price_sats: int
+    """Of the whole position: what the holder gets."""
+    sats_per_kvb: int
+    valid_until_unix: int
+    consented_until_unix: int | None
+    """Until when its writer lets the holder change; None: nobody can take it."""
+    taker: str | None
+    state: str
+    created_at_unix: int
+    signed: SignedTransferOffer
+    """As its holder signed it; checked by the process that takes it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """A position on its way from its holder to a newcomer."""
+
+    id: str
+    role: str | None
+    """``seller``, ``holder`` or ``newcomer``: which of the three the account is."""
+    option_id: str
+    """The one that the holder leaves."""
+    new_option_id: str
+    offer_id: str
+    instrument: str
+    quantity_centi_btc: int
+    price_sats: int
+    until_unix: int
+    state: str
+    """``taken``, ``signed``, ``done`` or ``over``."""
+    waits_for: str
+    fault: str | None
+    problem: str | None
+    txid: str | None
+    fee_sats: int | None
     created_at_unix: int
 
 
@@ -796,6 +882,11 @@ def _stored_premium(option_id: str) -> _Call[StoredPremium]:
 def _risk() -> _Call[BookRisk]:
     """Return the risk of the writer's book; needs the role operate."""
     return _get("/api/v1/risk", _record(BookRisk))
+
+
+def _fees() -> _Call[Fees]:
+    """Return the fee market and what of the service's waits for it; needs the role operate."""
+    return _get("/api/v1/fees", _record(Fees))
 
 
 def _stream_prices(*, after_slot: int | None = None, limit: int | None = None) -> _Feed[Price]:
@@ -1048,6 +1139,66 @@ def _offer_to_close(close_id: str) -> _Call[OfferToClose]:
     return _get(f"/api/v1/closes/{_segment(close_id)}", _record(OfferToClose))
 
 
+def _for_sale(one: Mapping[str, Any]) -> PositionForSale:
+    return PositionForSale(**_known(PositionForSale, one) | {"signed": decode_signed_transfer_offer(one["signed"])})
+
+
+def _for_sale_page(response: httpx.Response) -> Page[PositionForSale]:
+    body = response.json()
+    return Page(items=tuple(_for_sale(one) for one in body["items"]), next_cursor=body["next_cursor"])
+
+
+def _consent_to_transfer(consent: SignedTransferConsent) -> _Call[GivenConsent]:
+    """Let the other side of an option that the account wrote change."""
+    return _act("POST", "/transfers/consents", _record(GivenConsent), encode_signed_transfer(consent))
+
+
+def _consents(*, state: str | None = None, limit: int = 100, cursor: str | None = None) -> _Call[Page[GivenConsent]]:
+    """Return one page of the account's consents, newest first."""
+    return _get("/api/v1/transfers/consents", _page(GivenConsent), state=state, limit=limit, cursor=cursor)
+
+
+def _withdraw_consent(consent_id: str) -> _Call[GivenConsent]:
+    """Take a consent of the account back; what is under way by it goes on."""
+    return _act("DELETE", f"/transfers/consents/{_segment(consent_id)}", _record(GivenConsent))
+
+
+def _offer_position(offer: SignedTransferOffer) -> _Call[PositionForSale]:
+    """Offer a position of the account, whole, at a firm price."""
+    body = encode_signed_transfer(offer)
+    return _act("POST", "/transfers/offers", lambda response: _for_sale(response.json()), body)
+
+
+def _positions_for_sale(
+    *, own: bool = False, instrument: str | None = None, limit: int = 100, cursor: str | None = None
+) -> _Call[Page[PositionForSale]]:  # fmt: skip
+    """Return one page of positions that are for sale, newest first. own: of the account's, whatever became of them."""
+    return _get(
+        "/api/v1/transfers/offers", _for_sale_page, own="true" if own else None, instrument=instrument, limit=limit,
+        cursor=cursor,
+    )  # fmt: skip
+
+
+def _withdraw_position(offer_id: str) -> _Call[PositionForSale]:
+    """Take an offer of a position back; what is under way of it goes on."""
+    return _act("DELETE", f"/transfers/offers/{_segment(offer_id)}", lambda response: _for_sale(response.json()))
+
+
+def _take_position(take: SignedTransferTake) -> _Call[Transfer]:
+    """Take a position that is for sale at its price, or not at all."""
+    return _act("POST", "/transfers/takes", _record(Transfer), encode_signed_transfer(take))
+
+
+def _transfers(*, state: str | None = None, limit: int = 100, cursor: str | None = None) -> _Call[Page[Transfer]]:
+    """Return one page of transfers that the account is one of the three of, newest first."""
+    return _get("/api/v1/transfers", _page(Transfer), state=state, limit=limit, cursor=cursor)
+
+
+def _transfer(transfer_id: str) -> _Call[Transfer]:
+    """Return a transfer that the account is one of the three of."""
+    return _get(f"/api/v1/transfers/{_segment(transfer_id)}", _record(Transfer))
+
+
 def _post_letter(name: str, sealed: bytes) -> _Call[str]:
     """Hand the desk a letter that is sealed to it, and return its name."""
     body = {"name": name, "sealed": b64encode(sealed).decode()}
@@ -1136,6 +1287,7 @@ class _Calls:
     health = _Ask(_health)
     stored_premium = _Ask(_stored_premium)
     risk = _Ask(_risk)
+    fees = _Ask(_fees)
     desk = _Ask(_desk)
     register = _Ask(_register)
     account = _Ask(_account)
@@ -1158,6 +1310,15 @@ class _Calls:
     positions = _Ask(_positions)
     closes = _Ask(_closes)
     offer_to_close = _Ask(_offer_to_close)
+    consent_to_transfer = _Ask(_consent_to_transfer)
+    consents = _Ask(_consents)
+    withdraw_consent = _Ask(_withdraw_consent)
+    offer_position = _Ask(_offer_position)
+    positions_for_sale = _Ask(_positions_for_sale)
+    withdraw_position = _Ask(_withdraw_position)
+    take_position = _Ask(_take_position)
+    transfers = _Ask(_transfers)
+    transfer = _Ask(_transfer)
     post_letter = _Ask(_post_letter)
     letters = _Ask(_letters)
     acknowledge = _Ask(_acknowledge)

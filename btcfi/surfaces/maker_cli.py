@@ -69,7 +69,8 @@ def make(
 ) -> None:
     """Quote until SIGTERM, then withdraw every offer of the account; `btcfi party run` beside it signs the takes.
 
-    To an offer to close one of your contracts that stands for at most a minute it says yes, at your bid or ask.
+    To an offer to close one of your contracts that stands for at most a minute it says yes, at your bid or ask. With
+    `consent_sats` in the rule it lets the buyers of your contracts sell them to others, up to that much collateral.
 
     Every offer of the account is this command's: what else stands there is withdrawn. A line of JSON for each round
     that changed something.
@@ -89,6 +90,10 @@ def make(
         typer.echo(json.dumps(ended | {"ended": True}))
 
 
+_TOLD: Final = ("problem", "left_out", "closes", "consents")
+"""Of a round: what is said again only when it has changed."""
+
+
 def _quote(maker: MarketMaker, store: PartyStore, stopping: Event, every: float) -> None:
     said: dict[str, Any] = {}
     while not stopping.is_set():
@@ -96,10 +101,12 @@ def _quote(maker: MarketMaker, store: PartyStore, stopping: Event, every: float)
             line = _line(maker.round())
             if closes := maker.closes(store):
                 line["closes"] = [{"option": option, "refused": why} for option, why in closes]
+            if consents := maker.consents(store):
+                line["consents"] = [{"option": option, "refused": why} for option, why in consents]
         except (BtcfiError, OSError) as e:  # a desk that is away comes back; our offers there lapse meanwhile
             line = {"problem": str(e)[:SHOWN]}
         changed = line.get("posted") or line.get("withdrawn")
-        if changed or any(line.get(what) != said.get(what) for what in ("problem", "left_out", "closes")):
+        if changed or any(line.get(what) != said.get(what) for what in _TOLD):
             said = line
             typer.echo(json.dumps({"at_unix": int(time.time())} | line))
             sys.stdout.flush()

@@ -13,8 +13,7 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -22,11 +21,9 @@ import typer
 
 from btcfi.adapters.chain.pool import asking_rate
 from btcfi.adapters.files import write_private
-from btcfi.adapters.keystore import Keystore
 from btcfi.adapters.party.agreements import StepOutOfOrderError
 from btcfi.adapters.party.close_yes import CloseBook, CloseState, KeptClose
-from btcfi.adapters.party.market_ledger import MARKET_FOLDER, MarketLedger
-from btcfi.adapters.party.membership import JOIN, Membership, require_joined
+from btcfi.adapters.party.membership import JOIN
 from btcfi.adapters.party.owner import Owner
 from btcfi.adapters.party.store import PartyStore
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb, choose_rate
@@ -54,8 +51,29 @@ from btcfi.market.instrument import parse_instrument
 from btcfi.market.request import QuoteRequest, Wanted, decode_signed_request, encode_signed_request, sign_request
 from btcfi.options.order import parse_amount, parse_quantity, parse_sats, parse_time, usd
 from btcfi.records import HASH
+from btcfi.surfaces import transfer_cli
 from btcfi.surfaces.cli import run
 from btcfi.surfaces.party import side as party_side
+from btcfi.surfaces.party.at_desk import (
+    PREFIX,
+    SATS_PER_BTC,
+    TAKE_SECONDS,
+    TARGET_BLOCKS,
+    Account,
+    AsJson,
+    FeeRate,
+    OffersRefusedError,
+    as_a_desk,
+    hundredths,
+    in_btc,
+    joined,
+    or_nothing,
+    say_fields,
+    say_list,
+    span,
+    table,
+    utc,
+)
 from btcfi.surfaces.party.screen import asking, confirm, rows_screen
 from btcfi.surfaces.party.sending import amount_with_unit
 from btcfi.surfaces.party.side import Yes, choice, command, say
@@ -71,16 +89,6 @@ LIMIT_TRIES: Final = 4
 _GONE: Final = frozenset({404, 409})
 """Statuses of a desk that has not, or no more, what was taken."""
 
-TAKE_SECONDS: Final = 30
-"""How long a take is good: both sides' processes have to sign within it."""
-
-CLOSE_TARGET_BLOCKS: Final = 3
-"""Within which a close is to be mined: the desk asks for half as much, so that a rise meanwhile does not end it."""
-
-_SATS_PER_BTC: Final = 100_000_000
-_PREFIX: Final = 8
-"""Digits of an offer's id that are enough where the instrument is named."""
-
 _CODE: Final = 8
 """Letters and digits of a browser's code."""
 
@@ -89,7 +97,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False, add_completion=False,
 )  # fmt: skip
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 At = Annotated[str, typer.Option("--desk", help="Only look, at this URL, as nobody: no folder is asked.")]
 Name = Annotated[str, typer.Argument(help="The instrument, such as BTC-27NOV26-60000-C.")]
 Seconds = Annotated[str, typer.Option("--valid", help="How long it stands: 90s, 10m, 2h.")]
@@ -105,57 +112,16 @@ class AnotherOfferError(ConflictError):
         self.shown, self.signed = shown, signed
 
 
-class OffersRefusedError(ConflictError):
-    """The desk did not take an offer."""
-
-    def __init__(self, problem: str, field: object) -> None:
-        super().__init__(f"the desk refused the offer: {problem[:300]}")
-        self.field = field
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """One party at the desk that it has joined."""
-
-    member: Membership
-    keystore: Keystore
-    ledger: MarketLedger
-    http: SignedHttp
-
-
-@contextmanager
-def _account(side: party_side.Side) -> Iterator[Account]:
-    from btcfi.adapters.signed_http import SignedHttp  # noqa: PLC0415 - httpx, 15 MB; `--help` needs none
-
-    keystore = side.opened()
-    member = require_joined(side.folder, keystore)
-    with SignedHttp(member.url, member.identity, keystore.request_secret(), member.desk) as http, _read(member.url):
-        yield Account(
-            member=member, keystore=keystore, ledger=MarketLedger(side.folder / MARKET_FOLDER), http=http
-        )  # fmt: skip
-
-
 @contextmanager
 def _looking(side: party_side.Side, at: str) -> Iterator[SignedHttp]:
     if not at:
-        with _account(side) as account:
+        with joined(side) as account:
             yield account.http
         return
     from btcfi.adapters.signed_http import SignedHttp  # noqa: PLC0415 - as above
 
-    with SignedHttp(at) as http, _read(at):
+    with SignedHttp(at) as http, as_a_desk(at):
         yield http
-
-
-@contextmanager
-def _read(url: str) -> Iterator[None]:
-    """Turn an answer of another shape into what it is: one of something else than a desk."""
-    from btcfi.adapters.signed_http import DeskAwayError  # noqa: PLC0415 - as above
-
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as e:
-        raise DeskAwayError(url, f"an answer of another shape: {type(e).__name__}") from e
 
 
 # ---- looking
@@ -179,15 +145,15 @@ def chain(
             return
         spot = found.get("spot_cents")
         typer.echo(
-            f"expiry {_when(found['expiry_unix'])}, spot {'unknown' if spot is None else usd(spot)}, "
+            f"expiry {utc(found['expiry_unix'])}, spot {'unknown' if spot is None else usd(spot)}, "
             f"market {printable(found.get('market_status') or 'unknown', 20)}"
         )
         lines = [line for line in found["lines"] if everything or line.get("bid") or line.get("ask")]
         rows = [[line["instrument"], *_top(line.get("bid")), *_top(line.get("ask"))] for line in lines]
-        _table(["instrument", "bid BTC", "bid USD", "size", "ask BTC", "ask USD", "size"], rows)
+        table(["instrument", "bid BTC", "bid USD", "size", "ask BTC", "ask USD", "size"], rows)
         if hidden := len(found["lines"]) - len(lines):
             typer.echo(f"nobody offers {hidden} more that are listed; --all shows them")
-        others = [_when(one) for one in found.get("expiries_unix", []) if one != found["expiry_unix"]]
+        others = [utc(one) for one in found.get("expiries_unix", []) if one != found["expiry_unix"]]
         if others:
             typer.echo("other expiries: " + ", ".join(others))
 
@@ -202,7 +168,7 @@ def book(*, instrument: Name, at: At = "", as_json: AsJson = False, side: party_
             say(found)
             return
         asks = _book_rows(name, "ask", found["asks"])
-        _table(_BOOK_NAMES, [*reversed(asks), *_book_rows(name, "bid", found["bids"])])
+        table(_BOOK_NAMES, [*reversed(asks), *_book_rows(name, "bid", found["bids"])])
 
 
 # ---- offers
@@ -239,17 +205,17 @@ def offer(
     bought = choice(Side, "bid|ask", what)
     named = parse_instrument(instrument)
     now = int(time.time())
-    with _account(side) as account:
+    with joined(side) as account:
         sats, cents = _prices(account.http, bought, price_usd, price_sats)
         moving = None
         if to_usd or to_sats:
             last, last_cents = _prices(account.http, bought, to_usd, to_sats, names=("--to-usd", "--to-sats"))
             moving = Auction(
-                begins=UnixSeconds(now), step_seconds=_seconds(every, "--step"), steps=steps, last=last,
+                begins=UnixSeconds(now), step_seconds=span(every, "--step"), steps=steps, last=last,
                 last_cents=last_cents,
             )  # fmt: skip
         asked = None if not answering else _asked(account, answering)
-        holds = _seconds(valid or "60s") if valid or moving is None else moving.step_seconds * (moving.steps + 1)
+        holds = span(valid or "60s") if valid or moving is None else moving.step_seconds * (moving.steps + 1)
         made = FirmOffer(
             maker=account.member.identity, desk=account.member.desk, instrument=named, side=bought, price=sats,
             price_cents=cents, quantity=parse_quantity(quantity), minimum=parse_quantity(minimum, "minimum"),
@@ -264,12 +230,12 @@ def offer(
         confirm("Post it?", f"offer {made.id.hex()[:16]}", yes=yes)
         signed = sign_offer(made, account.keystore.request_secret(), secrets.token_bytes(32))
         account.ledger.add_offer(signed)
-        with _or_nothing(side, account.ledger, made.id, "`btcfi market offers`"):
+        with or_nothing(side, lambda: account.ledger.withdraw(made.id), "`btcfi market offers`"):
             (result,) = account.http.post("/offers", {"offers": [encode_signed_offer(signed)]})["results"]
             if result.get("problem"):
                 raise OffersRefusedError(str(result["problem"]), result.get("field"))
             state = result["state"]
-    _said({"offer": made.id.hex(), "state": state, "price_sats": sats, "price_cents": cents,
+    say_fields({"offer": made.id.hex(), "state": state, "price_sats": sats, "price_cents": cents,
            "valid_until_unix": made.valid_until}, as_json=as_json)  # fmt: skip
 
 
@@ -285,15 +251,15 @@ def request(
 ) -> None:
     """Ask makers for quotes of any instrument, listed or not; it binds you to nothing, and makers see who asks."""
     wanted = choice(Wanted, "buy|sell|both", what)
-    with _account(side) as account:
+    with joined(side) as account:
         made = QuoteRequest(
             taker=account.member.identity, desk=account.member.desk, instrument=parse_instrument(instrument),
             wanted=wanted, quantity=parse_quantity(quantity),
-            valid_until=UnixSeconds(int(time.time()) + _seconds(valid)), number=account.ledger.next_number(),
+            valid_until=UnixSeconds(int(time.time()) + span(valid)), number=account.ledger.next_number(),
         )  # fmt: skip
         signed = sign_request(made, account.keystore.request_secret(), secrets.token_bytes(32))
         answer = account.http.post("/requests", encode_signed_request(signed))
-    _said({"request": made.id.hex(), "state": answer["state"], "valid_until_unix": made.valid_until,
+    say_fields({"request": made.id.hex(), "state": answer["state"], "valid_until_unix": made.valid_until,
            "next": f"btcfi market answers {made.id.hex()[:16]}"}, as_json=as_json)  # fmt: skip
 
 
@@ -305,14 +271,14 @@ def requests(
     side: party_side.Side,
 ) -> None:
     """List what is asked for, the newest first; ``offer --request`` answers one."""
-    with _account(side) as account:
+    with joined(side) as account:
         found = account.http.get("/requests", own="true" if own else None)
         rows = [
-            [one["id"][:16], one["instrument"], one["wanted"], _size(one["quantity_centi_btc"]), one["state"],
-             _when(one["valid_until_unix"]), one["taker"][:16]]
+            [one["id"][:16], one["instrument"], one["wanted"], hundredths(one["quantity_centi_btc"]), one["state"],
+             utc(one["valid_until_unix"]), one["taker"][:16]]
             for one in found["items"]
         ]  # fmt: skip
-        _listed(found, ["request", "instrument", "would", "size", "state", "until", "who"], rows, as_json=as_json)
+        say_list(found, ["request", "instrument", "would", "size", "state", "until", "who"], rows, as_json=as_json)
 
 
 @command(of=app)
@@ -323,14 +289,14 @@ def answers(
     side: party_side.Side,
 ) -> None:
     """Print the answers to a request of yours, on each side the best first; ``take`` takes one by what stands there."""
-    with _account(side) as account:
+    with joined(side) as account:
         found = account.http.get(f"/requests/{_own_request(account, which)}")
         if as_json:
             say(found)
             return
         asked = found["request"]
         typer.echo(f"{printable(asked['instrument'], 64)}: {printable(asked['state'], 20)}")
-        _table(_BOOK_NAMES, [*_book_rows(asked["instrument"], "ask", found["asks"]),
+        table(_BOOK_NAMES, [*_book_rows(asked["instrument"], "ask", found["asks"]),
                              *_book_rows(asked["instrument"], "bid", found["bids"])])  # fmt: skip
 
 
@@ -342,24 +308,24 @@ def withdraw_request(
     side: party_side.Side,
 ) -> None:
     """Take a request of yours back; its open answers go with it, and what you took of them stays taken."""
-    with _account(side) as account:
+    with joined(side) as account:
         name = _own_request(account, which)
         gone = account.http.delete(f"/requests/{name}")["withdrawn"]
-    _said({"request": name, "answers_withdrawn": gone}, as_json=as_json)
+    say_fields({"request": name, "answers_withdrawn": gone}, as_json=as_json)
 
 
 @command(of=app)
 def offers(*, as_json: AsJson = False, side: party_side.Side) -> None:
     """List your offers, the newest first."""
-    with _account(side) as account:
+    with joined(side) as account:
         found = account.http.get("/offers")
         rows = [
-            [one["id"][:16], one["instrument"], one["side"], _btc(one["price_sats"]), usd(one["price_cents"]),
-             f"{_size(one['remaining_centi_btc'])} of {_size(one['quantity_centi_btc'])}", one["state"],
-             _when(one["valid_until_unix"])]
+            [one["id"][:16], one["instrument"], one["side"], in_btc(one["price_sats"]), usd(one["price_cents"]),
+             f"{hundredths(one['remaining_centi_btc'])} of {hundredths(one['quantity_centi_btc'])}", one["state"],
+             utc(one["valid_until_unix"])]
             for one in found["items"]
         ]  # fmt: skip
-        _listed(found, ["offer", "instrument", "side", "BTC", "USD", "left", "state", "until"], rows, as_json=as_json)
+        say_list(found, ["offer", "instrument", "side", "BTC", "USD", "left", "state", "until"], rows, as_json=as_json)
 
 
 @command(of=app)
@@ -373,7 +339,7 @@ def withdraw(
     """Take offers back: from now on your party signs no take of them, whatever the desk says."""
     if bool(ids) == everything:
         raise InvalidInputError("ID", "is missing, or stands beside --all", "offers' ids, or --all")
-    with _account(side) as account:
+    with joined(side) as account:
         standing = [one.offer.id for one in account.ledger.offers()]
         wanted = standing if everything else [_one_of(standing, text) for text in ids or []]
         with side.store.alone():  # what is being agreed to right now is agreed to before this, or not at all
@@ -384,7 +350,7 @@ def withdraw(
             withdrawn = account.http.delete(f"/offers?up_to_number={last}")["withdrawn"]
         else:
             withdrawn = sum(account.http.delete(f"/offers/{one.hex()}")["withdrawn"] for one in wanted)
-    _said({"withdrawn": withdrawn, "offers": [one.hex() for one in wanted]}, as_json=as_json)
+    say_fields({"withdrawn": withdrawn, "offers": [one.hex() for one in wanted]}, as_json=as_json)
 
 
 # ---- takes
@@ -420,21 +386,21 @@ def take(
     name, wanted, limit = parse_instrument(name).name, parse_quantity(quantity), _limit(at_most, at_least)
     if bool(id_) == (limit is not None):
         raise InvalidInputError("OFFER", repr(which)[:80], "INSTRUMENT/ID, or INSTRUMENT and one limit")
-    with _account(side) as account:
+    with joined(side) as account:
         agreed = False
         for tries_left in reversed(range(1 if limit is None else LIMIT_TRIES)):
             signed = _find_offer(account, name, id_) if limit is None else _best_offer(account, name, wanted, limit)
-            made, deal = _draft(side, account, signed, wanted, _seconds(valid))
+            made, deal = _draft(side, account, signed, wanted, span(valid))
             if not agreed:
                 _ask_to_take(signed.offer, made, deal, limit, yes=yes)
                 agreed = True
                 if limit is not None and not yes:  # a screen takes time to read: what is best now
                     signed = _best_offer(account, name, wanted, limit)
-                    made, deal = _draft(side, account, signed, wanted, _seconds(valid))
-            made = replace(made, valid_until=UnixSeconds(int(time.time()) + _seconds(valid)))
+                    made, deal = _draft(side, account, signed, wanted, span(valid))
+            made = replace(made, valid_until=UnixSeconds(int(time.time()) + span(valid)))
             if (state := _send(side, account, made, signed, again=tries_left > 0)) is not None:
                 break
-    _said({"take": made.id.hex(), "option": made.option_id, "state": state, "premium_sats": deal.premium,
+    say_fields({"take": made.id.hex(), "option": made.option_id, "state": state, "premium_sats": deal.premium,
            "collateral_sats": deal.terms.collateral}, as_json=as_json)  # fmt: skip
 
 
@@ -472,8 +438,8 @@ def _best_offer(account: Account, name: str, wanted: CentiBtc, limit: tuple[Side
         best = price if best is None else (min if buys else max)(best, price)
         if price <= most if buys else price >= most:
             return signed
-    there = "none of that size stands" if best is None else f"the best of that size is {_btc(best)} BTC"
-    raise NotFoundError("offer", f"at {_btc(most)} BTC or better", f"{there}; `btcfi market book {name}` shows them")
+    there = "none of that size stands" if best is None else f"the best of that size is {in_btc(best)} BTC"
+    raise NotFoundError("offer", f"at {in_btc(most)} BTC or better", f"{there}; `btcfi market book {name}` shows them")
 
 
 def _draft(
@@ -502,7 +468,7 @@ def _ask_to_take(
     if limit is None:
         confirm("Take it?", f"offer {found.id.hex()[:16]}", yes=yes)
     else:
-        bound = f"{'at most' if limit[0] is Side.ASK else 'at least'} {_btc(limit[1])} BTC for one bitcoin"
+        bound = f"{'at most' if limit[0] is Side.ASK else 'at least'} {in_btc(limit[1])} BTC for one bitcoin"
         confirm(f"Take it, or what is best then: {bound}?", f"an offer at {bound}", yes=yes)
 
 
@@ -513,7 +479,7 @@ def _send(side: party_side.Side, account: Account, made: Take, signed: SignedOff
     sealed = sign_take(made, account.keystore.request_secret(), secrets.token_bytes(32))
     account.ledger.add_take(sealed, signed)
     try:
-        with _or_nothing(side, account.ledger, made.id, "`btcfi market takes`"):
+        with or_nothing(side, lambda: account.ledger.withdraw(made.id), "`btcfi market takes`"):
             return str(account.http.post("/takes", encode_signed_take(sealed))["state"])
     except DeskRefusedError as e:
         # the desk has said no to this one, and our process signs nothing of it: a second one is no second position
@@ -535,7 +501,7 @@ def cancel(
     From then on your party signs nothing of it, whatever the desk says. Who cancels is at fault: a maker loses the
     offer and its rank.
     """
-    with _account(side) as account:
+    with joined(side) as account:
         take_id = _take_of(account, option)
         confirm(f"Cancel {option}?", f"the take of option {option}", yes=yes)
         with side.store.alone():  # what is being signed right now is signed before this, or not at all
@@ -543,7 +509,7 @@ def cancel(
             account.ledger.cancel(option)
             _let_go(side.store, option)
         answer = account.http.delete(f"/takes/{take_id}")
-    _said({"take": take_id, "option": option, "state": answer["state"]}, as_json=as_json)
+    say_fields({"take": take_id, "option": option, "state": answer["state"]}, as_json=as_json)
 
 
 @command(of=app)
@@ -556,9 +522,7 @@ def close(
     accept: Annotated[str, typer.Option("--accept", help="An offer of the other side, by `btcfi market closes`.")] = "",
     withdraw: Annotated[str, typer.Option("--withdraw", help="Your offer, or your yes, before it is signed.")] = "",
     valid: Seconds = "10m",
-    rate: Annotated[
-        int | None, typer.Option("--rate", help="Fee rate, sat/kvB; default: what your node asks for.", min=1000)
-    ] = None,
+    rate: FeeRate = None,
     yes: Yes = False,
     as_json: AsJson = False,
     side: party_side.Side,
@@ -575,11 +539,11 @@ def close(
         wanted = _close_of(desk.closes.book, accept or withdraw)
         kept = desk.closes.agree(wanted) if accept else desk.closes.withdraw(wanted)
     else:
-        until = UnixSeconds(int(time.time()) + _seconds(valid))
+        until = UnixSeconds(int(time.time()) + span(valid))
         kept = _propose(desk, side, option, amount_with_unit(price), rate=rate, until=until)
     said = {"close": kept.name, "option": kept.option, "payout_sats": kept.offer.payout, "state": kept.state.value,
             "valid_until_unix": kept.offer.valid_until}  # fmt: skip
-    _said(said, as_json=as_json)
+    say_fields(said, as_json=as_json)
 
 
 def _propose(
@@ -589,7 +553,7 @@ def _propose(
         raise InvalidInputError("--price", "all", "an amount: 0.007btc or 700000sat")
     if option not in desk.orders():
         raise NotFoundError("option of ours", option[:40], "`btcfi market positions` lists them")
-    asked = choose_rate(asking_rate(side.chain(), CLOSE_TARGET_BLOCKS), FeeRule()) if rate is None else rate
+    asked = choose_rate(asking_rate(side.chain(), TARGET_BLOCKS), FeeRule()) if rate is None else rate
     kept = desk.closes.propose(desk.orders()[option], payout=payout, rate=SatsPerKvb(asked), valid_until=until)
     letter = side.folder / "mail" / "outbox" / f"{kept.offer.letter(option, closing.OFFER)}.json"
     write_private(letter, json.dumps(closing.encode_offer(kept.offer)).encode())
@@ -610,19 +574,19 @@ def closes(*, as_json: AsJson = False, side: party_side.Side) -> None:
         for one in sorted(CloseBook(side.folder), key=lambda one: one.offer.valid_until)
     ]  # fmt: skip
     shown = [
-        [one["close"][:16], one["option"], one["by"], _btc(one["payout_sats"]), one["state"],
-         _when(one["valid_until_unix"]), one["problem"]]
+        [one["close"][:16], one["option"], one["by"], in_btc(one["payout_sats"]), one["state"],
+         utc(one["valid_until_unix"]), one["problem"]]
         for one in rows
     ]  # fmt: skip
     names = ["close", "option", "by", "to the holder", "state", "until", "problem"]
-    _listed({"items": rows, "next_cursor": None}, names, shown, as_json=as_json)
+    say_list({"items": rows, "next_cursor": None}, names, shown, as_json=as_json)
 
 
 _OPEN_CLOSES: Final = (CloseState.OFFERED, CloseState.AGREED)
 
 
 def _close_of(book: CloseBook, text: str) -> Hash32:
-    found = [one.offer.id for one in book if one.name.startswith(text)] if len(text) >= _PREFIX else []
+    found = [one.offer.id for one in book if one.name.startswith(text)] if len(text) >= PREFIX else []
     if len(found) != 1:
         raise NotFoundError("offer to close", text[:64], "`btcfi market closes` lists them")
     return found[0]
@@ -658,7 +622,7 @@ def _let_go(store: PartyStore, option: str) -> None:
 @command(of=app)
 def positions(*, as_json: AsJson = False, side: party_side.Side) -> None:
     """List the options that you wrote or hold, the newest first."""
-    with _account(side) as account:
+    with joined(side) as account:
         found = account.http.get("/positions")
         words = {"writer": "you wrote", "holder": "you bought"}
         rows = [
@@ -666,33 +630,33 @@ def positions(*, as_json: AsJson = False, side: party_side.Side) -> None:
              str(one["option"].get("state", ""))]
             for one in found["items"]
         ]  # fmt: skip
-        _listed(found, ["option", "instrument", "side", "state"], rows, as_json=as_json)
+        say_list(found, ["option", "instrument", "side", "state"], rows, as_json=as_json)
 
 
 @command(of=app)
 def takes(*, as_json: AsJson = False, side: party_side.Side) -> None:
     """List the takes that you made and that others made of your offers, the failed ones with whose fault and why."""
-    with _account(side) as account:
+    with joined(side) as account:
         found, ours = account.http.get("/takes"), account.member.identity.hex()
         rows = [
-            [_when(one["created_at_unix"]), one["instrument"], _did(one, ours), _size(one["quantity_centi_btc"]),
+            [utc(one["created_at_unix"]), one["instrument"], _did(one, ours), hundredths(one["quantity_centi_btc"]),
              usd(one["price_cents"]), one["state"], one["fault"] or "", one["problem"] or ""]
             for one in found["items"]
         ]  # fmt: skip
-        _listed(found, ["at", "instrument", "you", "size", "USD", "state", "fault", "why"], rows, as_json=as_json)
+        say_list(found, ["at", "instrument", "you", "size", "USD", "state", "fault", "why"], rows, as_json=as_json)
 
 
 @command(of=app)
 def fills(*, as_json: AsJson = False, side: party_side.Side) -> None:
     """List the trades that you made and that others made with you, the newest first."""
-    with _account(side) as account:
+    with joined(side) as account:
         found, ours = account.http.get("/fills"), account.member.identity.hex()
         rows = [
-            [_when(one["created_at_unix"]), one["instrument"], _did(one, ours), _size(one["quantity_centi_btc"]),
-             _btc(one["price_sats"]), usd(one["price_cents"]), one["state"], one["option_id"]]
+            [utc(one["created_at_unix"]), one["instrument"], _did(one, ours), hundredths(one["quantity_centi_btc"]),
+             in_btc(one["price_sats"]), usd(one["price_cents"]), one["state"], one["option_id"]]
             for one in found["items"]
         ]  # fmt: skip
-        _listed(found, ["at", "instrument", "you", "size", "BTC", "USD", "state", "option"], rows, as_json=as_json)
+        say_list(found, ["at", "instrument", "you", "size", "BTC", "USD", "state", "option"], rows, as_json=as_json)
 
 
 @command(of=app)
@@ -708,7 +672,7 @@ def proof(
     name = f"st-{option}"
     if not name.isascii() or not name.replace("-", "").isalnum():  # a part of the address that is asked
         raise InvalidInputError("OPTION", repr(option)[:40], "an option's id, as `btcfi market positions` has it")
-    with _account(side) as account:
+    with joined(side) as account:
         try:
             settled = account.http.get(f"/settlements/{name}")
         except DeskRefusedError as e:
@@ -737,6 +701,13 @@ _SETTLED: Final = (
 )  # fmt: skip
 
 
+# ---- a position to somebody else
+
+command(of=app)(transfer_cli.consent)
+command(of=app)(transfer_cli.consents)
+app.add_typer(transfer_cli.app)
+
+
 # ---- a browser
 
 
@@ -755,7 +726,7 @@ def sign_in(
     named = "".join(code.split()).replace("-", "").upper()
     if len(named) != _CODE or not named.isascii() or not named.isalnum():
         raise InvalidInputError("CODE", repr(code)[:40], "the eight letters and digits of the desk's page")
-    with _account(side) as account:
+    with joined(side) as account:
         path = f"/sign-ins/{named}"
         asked = account.http.get(path)
         browser, address = str(asked["browser"]), str(asked["address"])
@@ -764,7 +735,7 @@ def sign_in(
             "desk": f"{account.member.url}, key {account.member.desk.hex()[:16]}",
             "browser": printable(browser, 80),
             "at": printable(address, 80),
-            "asked": _when(int(asked["created_at_unix"])),
+            "asked": utc(int(asked["created_at_unix"])),
             "it will see": "your offers, takes, positions and keys, for half a day",
             "it can": "make keys that read, and end them; nothing is signed there",
         }), err=True)  # fmt: skip
@@ -776,7 +747,7 @@ def sign_in(
         return
     typer.echo(f"{digits[:4]} {digits[4:]}")
     typer.echo(
-        f"Type these digits into that page, until {_when(until)}. Give them to nobody who asks for them.", err=True
+        f"Type these digits into that page, until {utc(until)}. Give them to nobody who asks for them.", err=True
     )  # fmt: skip
 
 
@@ -796,44 +767,53 @@ _HOOK_ID: Final = re.compile(r"[0-9a-f]{16}")
 @command("list", of=hooks)
 def list_webhooks(*, as_json: AsJson = False, side: party_side.Side) -> None:
     """List your webhooks, and how the last message to each went."""
-    with _account(side) as account:
+    with joined(side) as account:
         found = account.http.get("/me/webhooks")
         rows = [
             [one["id"], one["state"], ",".join(one["kinds"]), _last(one), "yes" if one["waiting"] else "no", one["url"]]
             for one in found["items"]
         ]  # fmt: skip
-        _listed(found, ["webhook", "state", "kinds", "last message", "waiting", "url"], rows, as_json=as_json)
+        say_list(found, ["webhook", "state", "kinds", "last message", "waiting", "url"], rows, as_json=as_json)
 
 
 @command("add", of=hooks)
 def add_webhook(
     *,
     url: Annotated[str, typer.Argument(help="https, a host that the whole Internet reaches; no name, no password.")],
-    kinds: Annotated[str, typer.Option("--kinds", help="Some of take,option,settlement,webhook; default: all.")] = "",
+    kinds: Annotated[
+        str,
+        typer.Option(
+            "--kinds",
+            help="Some of take,option,settlement,market_close,transfer_consent,transfer_offer,transfer,webhook; "
+            "default: all.",
+        ),
+    ] = "",
     as_json: AsJson = False,
     side: party_side.Side,
 ) -> None:
     """Have your later events sent to a URL. The secret that signs them is shown this once: keep it at the receiver."""
-    with _account(side) as account:
+    with joined(side) as account:
         body = {"url": url} | ({"kinds": [one.strip() for one in kinds.split(",")]} if kinds else {})
         made = account.http.post("/me/webhooks", body)
         said = {"webhook": made["webhook"]["id"], "url": made["webhook"]["url"], "secret": made["secret"]}
-        _said(said, as_json=as_json)
+        say_fields(said, as_json=as_json)
 
 
 @command("test", of=hooks)
 def try_webhook(*, which: Hook, as_json: AsJson = False, side: party_side.Side) -> None:
     """Have a test sent, after what waits; a webhook that was given up is active again, and hears what it missed."""
-    with _account(side) as account:
+    with joined(side) as account:
         found = account.http.post(f"/me/webhooks/{_hook(which)}/test", {})
-        _said({"webhook": found["id"], "state": found["state"], "next": "btcfi market webhooks list"}, as_json=as_json)
+        say_fields(
+            {"webhook": found["id"], "state": found["state"], "next": "btcfi market webhooks list"}, as_json=as_json
+        )
 
 
 @command("remove", of=hooks)
 def remove_webhook(*, which: Hook, as_json: AsJson = False, side: party_side.Side) -> None:
     """Remove a webhook; what is on its way may still arrive."""
-    with _account(side) as account:
-        _said({"removed": account.http.delete(f"/me/webhooks/{_hook(which)}")["id"]}, as_json=as_json)
+    with joined(side) as account:
+        say_fields({"removed": account.http.delete(f"/me/webhooks/{_hook(which)}")["id"]}, as_json=as_json)
 
 
 def _hook(text: str) -> str:
@@ -845,33 +825,10 @@ def _hook(text: str) -> str:
 def _last(one: dict[str, Any]) -> str:
     if one["problem"]:
         return str(one["problem"])
-    return "none yet" if one["told_at_unix"] is None else f"taken {_when(one['told_at_unix'])}"
+    return "none yet" if one["told_at_unix"] is None else f"taken {utc(one['told_at_unix'])}"
 
 
 # ---- prices, offers, screens
-
-
-@contextmanager
-def _or_nothing(side: party_side.Side, ledger: MarketLedger, name: Hash32, where: str) -> Iterator[None]:
-    """Post what is in the ledger, and have our process sign nothing of it unless the desk has said yes.
-
-    A desk has our signature whatever it answers: who is told no and tries again would have two. where: is named as what
-    to look at before that, if no answer came.
-    """
-    from btcfi.adapters.signed_http import DeskBusyError, DeskRefusedError  # noqa: PLC0415 - as above
-
-    try:
-        yield
-    except BaseException as e:
-        with side.store.alone():  # as in ``withdraw``
-            ledger.withdraw(name)
-        known = isinstance(e, OffersRefusedError) or (
-            isinstance(e, DeskRefusedError) and not isinstance(e, DeskBusyError)
-        )
-        if not known:
-            said = f"whether the desk has it is not known; your party signs nothing new of it. Look at {where} first"
-            typer.echo(f"btcfi market: {said}", err=True)
-        raise
 
 
 def _prices(
@@ -895,10 +852,10 @@ def _prices(
         raise InvalidInputError(missing, "is missing, and the desk knows no spot", "both prices")
     up = side is Side.ASK
     if sats is None and cents is not None:
-        ticks = _divided(cents * _SATS_PER_BTC, spot * TICK_SATS, up=up)
+        ticks = _divided(cents * SATS_PER_BTC, spot * TICK_SATS, up=up)
         return Sats(ticks * TICK_SATS), cents
     given = Sats(0) if sats is None else sats
-    return given, Cents(_divided(given * spot, _SATS_PER_BTC, up=up))
+    return given, Cents(_divided(given * spot, SATS_PER_BTC, up=up))
 
 
 def _divided(value: int, by: int, *, up: bool) -> int:
@@ -907,8 +864,8 @@ def _divided(value: int, by: int, *, up: bool) -> int:
 
 def _find_offer(account: Account, name: str, id_: str) -> SignedOffer:
     """Return the open offer of an instrument that an id, or its beginning, names: as its maker signed it."""
-    if len(id_) < _PREFIX:
-        raise InvalidInputError("OFFER", repr(id_)[:40], f"INSTRUMENT/ID, at least {_PREFIX} digits of the id")
+    if len(id_) < PREFIX:
+        raise InvalidInputError("OFFER", repr(id_)[:40], f"INSTRUMENT/ID, at least {PREFIX} digits of the id")
     found = account.http.get(f"/book/{name}", limit=200)
     known = [one for many in (found["bids"], found["asks"]) for one in many if str(one["id"]).startswith(id_)]
     if len(known) != 1:
@@ -929,7 +886,7 @@ def _as_signed(account: Account, row: dict[str, Any], name: str) -> SignedOffer:
 def _asked(account: Account, text: str) -> QuoteRequest:
     """Return the open request that a text, its beginning, names, as it was signed. Raises NotFoundError."""
     rows = account.http.get("/requests", limit=500)["items"]
-    found = [one for one in rows if len(text) >= _PREFIX and str(one["id"]).startswith(text)]
+    found = [one for one in rows if len(text) >= PREFIX and str(one["id"]).startswith(text)]
     if len(found) != 1:
         raise NotFoundError("request", text[:64], "`btcfi market requests` lists those that are open")
     asked = decode_signed_request(found[0]["signed"]).request
@@ -946,8 +903,8 @@ def _numbers_there(account: Account) -> list[int]:
 
 def _own_request(account: Account, text: str) -> str:
     """Return the id of a request of ours that a text, its beginning, names. Raises NotFoundError."""
-    if len(text) < _PREFIX:
-        raise InvalidInputError("REQUEST", repr(text)[:40], f"at least {_PREFIX} digits of its id")
+    if len(text) < PREFIX:
+        raise InvalidInputError("REQUEST", repr(text)[:40], f"at least {PREFIX} digits of its id")
     mine = account.http.get("/requests", own="true", limit=500)["items"]
     found = [str(one["id"]) for one in mine if str(one["id"]).startswith(text)]
     if len(found) != 1:
@@ -960,9 +917,9 @@ _BOOK_NAMES: Final = ("side", "BTC", "USD", "size", "least", "until", "next pric
 
 def _book_rows(name: str, side: str, many: Sequence[dict[str, Any]]) -> list[list[str]]:
     return [
-        [side, _btc(one["price_sats"]), usd(one["price_cents"]), _size(one["quantity_centi_btc"]),
-         _size(one["minimum_centi_btc"]), _when(one["valid_until_unix"]),
-         _when(one["moves_at_unix"]) if one.get("moves_at_unix") else "-", f"{name}/{one['id'][:16]}"]
+        [side, in_btc(one["price_sats"]), usd(one["price_cents"]), hundredths(one["quantity_centi_btc"]),
+         hundredths(one["minimum_centi_btc"]), utc(one["valid_until_unix"]),
+         utc(one["moves_at_unix"]) if one.get("moves_at_unix") else "-", f"{name}/{one['id'][:16]}"]
         for one in many
     ]  # fmt: skip
 
@@ -1011,21 +968,21 @@ def _screen(title: str, made: FirmOffer, deal: Deal, role: Role, step: int | Non
     if made.auction is not None and step is None:
         moving = made.auction
         moves["and moves"] = (
-            f"{moving.steps} times, every {moving.step_seconds} s, to {_btc(moving.last)} BTC and "
+            f"{moving.steps} times, every {moving.step_seconds} s, to {in_btc(moving.last)} BTC and "
             f"{usd(moving.last_cents)}; the amounts below are of that last price"
         )
     worst = deal.terms.collateral - deal.premium if writes else deal.premium
     return rows_screen(title, {
         "instrument": made.instrument.name,
         "you": "write it, and lock the collateral" if writes else "buy it, and pay the premium",
-        "quantity": f"{_size(deal.terms.quantity)} BTC",
-        "price of one bitcoin": f"{_btc(price)} BTC, and {usd(price_cents)} in the contract's terms",
+        "quantity": f"{hundredths(deal.terms.quantity)} BTC",
+        "price of one bitcoin": f"{in_btc(price)} BTC, and {usd(price_cents)} in the contract's terms",
         **moves,
-        "premium": f"{_btc(deal.premium)} BTC ({deal.premium:,} sat), {'paid to you' if writes else 'paid by you'}",
-        "collateral": f"{_btc(deal.terms.collateral)} BTC, {'your own' if writes else 'of the writer'}",
-        "worst case": f"you lose {_btc(Sats(worst))} BTC ({worst:,} sat), and the fees of the funding",
+        "premium": f"{in_btc(deal.premium)} BTC ({deal.premium:,} sat), {'paid to you' if writes else 'paid by you'}",
+        "collateral": f"{in_btc(deal.terms.collateral)} BTC, {'your own' if writes else 'of the writer'}",
+        "worst case": f"you lose {in_btc(Sats(worst))} BTC ({worst:,} sat), and the fees of the funding",
         "for": "whoever takes it first" if made.taker is None else f"the account {made.taker.hex()[:16]} alone",
-        "the offer stands until": _when(made.valid_until),
+        "the offer stands until": utc(made.valid_until),
         "who signs": "your `btcfi party run`, if your mandate allows it",
     })  # fmt: skip
 
@@ -1042,54 +999,7 @@ def _did(one: dict[str, Any], ours: str) -> str:
 def _top(top: Any) -> list[str]:  # noqa: ANN401 - JSON
     if top is None:
         return ["-", "-", "-"]
-    return [_btc(top["price_sats"]), usd(top["price_cents"]), _size(top["quantity_centi_btc"])]
-
-
-def _btc(sats: int) -> str:
-    return f"{sats // _SATS_PER_BTC}.{sats % _SATS_PER_BTC:08d}"
-
-
-def _size(centi: int | CentiBtc) -> str:
-    return f"{centi // 100}.{centi % 100:02d}"
-
-
-def _when(unix: int) -> str:
-    return f"{datetime.fromtimestamp(unix, UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-_UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-
-
-def _seconds(text: str, option: str = "--valid") -> int:
-    """Return a span such as ``90s``. Raises InvalidInputError."""
-    number, unit = text[:-1], text[-1:]
-    if unit not in _UNITS or not number.isascii() or not number.isdigit() or not 0 < len(number) < 6:  # noqa: PLR2004 - digits
-        raise InvalidInputError(option, repr(text)[:20], "a number and s, m, h or d, such as 90s")
-    return int(number) * _UNITS[unit]
-
-
-def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    shown = [[printable(cell, 80) for cell in row] for row in (names, *rows)]
-    widths = [max(len(row[at]) for row in shown) for at in range(len(names))]
-    for row in shown:
-        typer.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _listed(found: dict[str, Any], names: Sequence[str], rows: Sequence[Sequence[str]], *, as_json: bool) -> None:
-    if as_json:
-        say(found)
-        return
-    _table(names, rows)
-    if found.get("next_cursor"):
-        typer.echo("there are more: --json has the cursor")
-
-
-def _said(value: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        say(value)
-    else:
-        shown = {name: " ".join(map(str, one)) if isinstance(one, list) else one for name, one in value.items()}
-        typer.echo("\n".join(f"{name}: {printable(one, 2_000)}" for name, one in shown.items()))
+    return [in_btc(top["price_sats"]), usd(top["price_cents"]), hundredths(top["quantity_centi_btc"])]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """An oracle's HTTP, read-only for the world.
 
-``GET /v1/oracle``, ``/v1/announcement?…``, ``/v1/announcements``, ``/v1/attestation?…``, ``/v1/minutes/SLOT``; of
-minute events ``/v1/minutes/SLOT/announcement`` and ``/v1/minutes/SLOT/attestation``.
+``GET /v1/oracle``, ``/v1/announcement?…``, ``/v1/announcements``, ``/v1/attestation?…``, ``/v1/minutes/SLOT``; of the
+event of a path ``/v1/path?…``; of minute events ``/v1/minutes/SLOT/announcement`` and ``/v1/minutes/SLOT/attestation``.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from btcfi.adapters.oracle.minute_events import MinuteEvents
 from btcfi.adapters.oracle.oracle import Oracle
 from btcfi.contracts.messages import encode_announcement, encode_attestation
 from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.oracle.announcement import OracleEvent
 from btcfi.oracle.event_query import event_of
 from btcfi.oracle.minute_event import encode_minute_announcement, encode_minute_attestation
+from btcfi.oracle.path_evidence import encode_evidence
 from btcfi.oracle.submission_json import encode_signed
 from btcfi.surfaces.questions import Answer
 from btcfi.units import MAX_U32, Slot, slot
@@ -29,10 +31,8 @@ def answers_of(oracle: Oracle, minutes: MinuteEvents | None = None) -> Answer:
                 return oracle.status() | {"minute_events": None if minutes is None else minutes.status()}
             case ["v1", "announcements"]:
                 return {"announcements": [encode_announcement(one) for one in oracle.announcements()]}
-            case ["v1", "announcement"]:
-                return encode_announcement(oracle.announcement(event_of(query)))
-            case ["v1", "attestation"]:
-                return encode_attestation(oracle.attestation(event_of(query)))
+            case ["v1", "announcement" | "attestation" | "path" as which]:
+                return _of_event(oracle, event_of(query), which)
             case ["v1", "minutes", text]:
                 return _minute(oracle, slot_of_text(text))
             case ["v1", "minutes", text, "announcement" | "attestation" as which]:
@@ -40,6 +40,14 @@ def answers_of(oracle: Oracle, minutes: MinuteEvents | None = None) -> Answer:
         raise NotFoundError("answer at", path[:80], "/v1/oracle, /v1/announcement, /v1/attestation")
 
     return answer
+
+
+def _of_event(oracle: Oracle, event: OracleEvent, which: str) -> dict[str, Any]:
+    if which == "announcement":
+        return encode_announcement(oracle.announcement(event))
+    if which == "attestation":
+        return encode_attestation(oracle.attestation(event))
+    return encode_evidence(oracle.evidence(event))
 
 
 def slot_of_text(text: str) -> Slot:

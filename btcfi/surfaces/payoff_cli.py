@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Optional
 
@@ -18,11 +19,14 @@ import typer
 from btcfi.adapters.files import read_untrusted_text, write_named
 from btcfi.documents import printable
 from btcfi.errors import InvalidInputError
-from btcfi.options.order import parse_dollars, parse_quantity, parse_sats, usd
+from btcfi.options.order import parse_dollars, parse_quantity, parse_sats, parse_time, usd
 from btcfi.surfaces.cli import Once
 from btcfi.surfaces.payoff_drawing import COLUMNS, POINTS, Line, check_picture, picture, terminal
+from btcfi.units import Slot, UnixSeconds
 
 if TYPE_CHECKING:
+    from btcfi.oracle.path import Path as PricePath
+    from btcfi.payoffs.book_value import BookMargin
     from btcfi.payoffs.curve import Leg
     from btcfi.payoffs.netted import Netted
     from btcfi.payoffs.report import At, Report
@@ -35,6 +39,10 @@ app = typer.Typer(
 )  # fmt: skip
 
 DAYS_PER_YEAR: Final = 365
+SECONDS_PER_DAY: Final = 86_400
+MINUTES_PER_DAY: Final = 1_440
+MAX_BOOK_FILE: Final = 64 << 10
+"""Bytes, as of ``btcfi.payoffs.book_file``."""
 MOST_DAYS: Final = 36_500.0
 LEAST_DAYS: Final = 1e-3
 """A minute and a half: what is priced by an integral needs some spread."""
@@ -58,6 +66,12 @@ Period = Annotated[str, typer.Option("--period", help="USD from crest to crest o
 Premium = Annotated[
     str, typer.Option("--premium-sats", help="What the holder pays at the start; below 0: receives.")
 ]  # fmt: skip
+OfPath = Annotated[
+    str,
+    typer.Option(
+        "--path", help="What S is of, for the price at the end: asian:60x24, cliquet:1440x7:-200:300, ladder:…"
+    ),
+]
 AtPrice = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads it at run time
     typer.Option("--at-price", help="USD per BTC: what each side has there; may be given again."),
@@ -73,6 +87,8 @@ class _Asked:
     ask: Ask
     contract: Netted
     said: Report
+    path: PricePath | None
+    """What the price of the payoff is the value of; None: the price at the end."""
 
 
 @app.command("list")
@@ -97,7 +113,7 @@ def list_shapes(*, file: Files = None, as_json: AsJson = False) -> None:
 @app.command("show", cls=Once)
 def show(
     shape: Name, *, strikes: Strikes, floor: Floor = "", quantity: Quantity = "1", step: Step = "", period: Period = "",
-    premium_sats: Premium = "0", at_price: AtPrice = None, file: Files = None,
+    premium_sats: Premium = "0", at_price: AtPrice = None, file: Files = None, path: OfPath = "",
     spot: Annotated[str, typer.Option("--spot", help="USD per BTC: also what it is worth there.")] = "",
     volatility: Annotated[float, typer.Option("--volatility", help="Per year: 0.65 is 65 %.")] = 0.0,
     days: Annotated[float, typer.Option("--days", help="To the expiry.")] = 0.0,
@@ -107,7 +123,7 @@ def show(
     """Print what each side of SHAPE puts in, gains and risks, its break-evens and, with --spot, its worth."""
     asked = _read(
         shape, strikes=strikes, floor=floor, quantity=quantity, amounts={"step": step, "period": period},
-        premium=premium_sats, prices=at_price, files=file,
+        premium=premium_sats, prices=at_price, files=file, path=path,
     )  # fmt: skip
     worth = _worth(asked, spot=spot, volatility=volatility, days=days, rate=rate) if spot else None
     if as_json:
@@ -123,7 +139,7 @@ def show(
 @app.command("draw", cls=Once)
 def draw(
     shape: Name, *, strikes: Strikes, floor: Floor = "", quantity: Quantity = "1", step: Step = "", period: Period = "",
-    premium_sats: Premium = "0", at_price: AtPrice = None, file: Files = None,
+    premium_sats: Premium = "0", at_price: AtPrice = None, file: Files = None, path: OfPath = "",
     between: Annotated[str, typer.Option("--between", help="The prices that are drawn: 50000/150000.")] = "",
     out: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads it at run time
@@ -136,7 +152,7 @@ def draw(
         check_picture(out)
     asked = _read(
         shape, strikes=strikes, floor=floor, quantity=quantity, amounts={"step": step, "period": period},
-        premium=premium_sats, prices=at_price, files=file,
+        premium=premium_sats, prices=at_price, files=file, path=path,
     )  # fmt: skip
     line = _line(asked, between, COLUMNS if out is None and not as_json else POINTS)
     if out is not None:
@@ -152,6 +168,75 @@ def draw(
         typer.echo(row)
     if out is not None:
         typer.echo(f"picture: {out}")
+
+
+@app.command("margin", cls=Once)
+def margin(
+    book: Annotated[Path, typer.Argument(help="A net book, a TOML file: expiry, floor, and a [[leg]] each.")],
+    *,
+    spot: Annotated[str, typer.Option("--spot", help="USD per BTC.")],
+    volatility: Annotated[float, typer.Option("--volatility", help="Per year: 0.65 is 65 %.")],
+    rate: Annotated[float, typer.Option("--rate", help="Continuously compounded per year.")] = 0.0,
+    now: Annotated[str, typer.Option("--now", help="ISO 8601 with a zone, or seconds since 1970.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Print what BOOK locks, what it is worth, its Greeks, and what it costs each side when the market moves."""
+    from btcfi.payoffs.book import contract_of  # noqa: PLC0415 - as in _shapes
+    from btcfi.payoffs.book_file import read_book  # noqa: PLC0415 - cattrs, as in _shapes
+    from btcfi.payoffs.book_value import SECONDS_PER_YEAR, BookMarket  # noqa: PLC0415 - numba, as in _worth
+    from btcfi.payoffs.book_value import margin as margin_of  # noqa: PLC0415 - as above
+    from btcfi.payoffs.netted import ANY_EVENT  # noqa: PLC0415 - as in _shapes
+
+    moment = parse_time(now, "now") if now else UnixSeconds(int(time.time()))
+    text = read_untrusted_text(book, at_most=MAX_BOOK_FILE, what="book", named=True)
+    found = read_book(text, what=printable(book.name, MOST_SHOWN))
+    days = (found.expiry - moment) / SECONDS_PER_DAY
+    if not 0 <= days <= MOST_DAYS:
+        raise InvalidInputError("expiry", f"in {days:g} days", f"0 to {MOST_DAYS:g} days to the expiry")
+    market = BookMarket(
+        spot=parse_dollars(spot, "spot"), tau_years=(found.expiry - moment) / SECONDS_PER_YEAR, volatility=volatility,
+        rate=rate,
+    )  # fmt: skip
+    contract = contract_of(found, replace(ANY_EVENT, expiry=found.expiry, condition=found.condition(Slot(0))))
+    said = _margin_json(margin_of(contract, market), days=days)
+    if as_json:
+        typer.echo(json.dumps(said))
+        return
+    for line in _margin_words(said):
+        typer.echo(line)
+
+
+def _margin_json(found: BookMargin, *, days: float) -> dict[str, Any]:
+    numbers = ("premium", "delta", "gamma", "vega", "theta", "rho")
+    return {
+        "days": days, "holder_puts_in_sats": found.holder, "writer_puts_in_sats": found.writer,
+        "net_sats": found.holder + found.writer, "separate_sats": found.separate, "net_share": found.net_share,
+        "value_sats": found.value_sats, "greeks": {name: float(getattr(found.greeks, name)) for name in numbers},
+        "worst": {"holder": asdict(found.worst(holder=True)), "writer": asdict(found.worst(holder=False))},
+        "scenarios": [asdict(one) for one in found.scenarios],
+    }  # fmt: skip
+
+
+def _margin_words(said: Mapping[str, Any]) -> list[str]:
+    share = f"{100 * said['net_share']:.1f} % of {said['separate_sats']:,} sat, its legs one by one"
+    lines = [
+        f"holder puts in {said['holder_puts_in_sats']:,} sat, writer {said['writer_puts_in_sats']:,} sat: {share}",
+        f"worth to the holder {said['value_sats']:,} sat, {said['days']:.2f} days to the expiry",
+        "of the whole, USD: " + ", ".join(f"{name} {number:,.6g}" for name, number in said["greeks"].items()),
+        "", f"{'spot':>8} {'volatility':>11} {'worth, USD':>16} {'change, USD':>16}",
+    ]  # fmt: skip
+    lines += [
+        f"{one['spot_move']:>+8.0%} {one['volatility_move']:>+11.0%} {one['value_usd']:>16,.2f} "
+        f"{one['change_usd']:>+16,.2f}"
+        for one in said["scenarios"]
+    ]
+    for side, worst in said["worst"].items():
+        loss = -worst["change_usd"] if side == "holder" else worst["change_usd"]
+        lines.append(
+            f"{side}: worst at spot {worst['spot_move']:+.0%}, volatility {worst['volatility_move']:+.0%}: "
+            f"{max(0.0, loss):,.2f} USD"
+        )
+    return lines
 
 
 # ---- reading
@@ -173,14 +258,17 @@ def _shapes(files: list[Path] | None) -> Mapping[str, Shape]:
 
 def _read(
     name: str, *, strikes: str, floor: str, quantity: str, amounts: Mapping[str, str], premium: str,
-    prices: list[str] | None, files: list[Path] | None,
+    prices: list[str] | None, files: list[Path] | None, path: str,
 ) -> _Asked:  # fmt: skip
     """Return what the words ask for. Raises BtcfiError naming the option that is wrong."""
+    from btcfi.oracle.path import Cliquet, parse_path  # noqa: PLC0415 - as in _shapes
     from btcfi.payoffs import shapes  # noqa: PLC0415 - as in _shapes
     from btcfi.payoffs.netted import ANY_EVENT, netted  # noqa: PLC0415 - as in _shapes
     from btcfi.payoffs.report import report  # noqa: PLC0415 - as in _shapes
 
-    one = shapes.find(name, _shapes(files))
+    of = parse_path(path) if path else None
+    named = _shapes(files)
+    one = shapes.find(name, {**named, **shapes.PATH_SHAPES} if isinstance(of, Cliquet) else named)
     ask = shapes.Ask(
         strikes=tuple(parse_dollars(text, "strikes") for text in strikes.split("/")),
         quantity=parse_quantity(quantity),
@@ -190,7 +278,8 @@ def _read(
     contract = netted(one.payoff(ask), ANY_EVENT)
     at = [parse_dollars(text, "at-price") for text in prices or ()]
     return _Asked(
-        shape=one, ask=ask, contract=contract, said=report(contract, premium=_signed_sats(premium), prices=at)
+        shape=one, ask=ask, contract=contract, said=report(contract, premium=_signed_sats(premium), prices=at),
+        path=of,
     )  # fmt: skip
 
 
@@ -202,6 +291,8 @@ def _signed_sats(text: str) -> int:
 
 
 def _worth(asked: _Asked, *, spot: str, volatility: float, days: float, rate: float) -> dict[str, float]:
+    if asked.path is not None:
+        return _path_worth(asked, asked.path, spot=spot, volatility=volatility, days=days, rate=rate)
     from btcfi.payoffs.curve import Curve  # noqa: PLC0415 - as in _shapes
     from btcfi.payoffs.value import value  # noqa: PLC0415 - numba, only where something is priced
     from btcfi.payoffs.wave import Wave  # noqa: PLC0415 - as in _shapes
@@ -216,6 +307,23 @@ def _worth(asked: _Asked, *, spot: str, volatility: float, days: float, rate: fl
         payoff, spot=parse_dollars(spot, "spot"), tau_years=days / DAYS_PER_YEAR, volatility=volatility, rate=rate
     )  # fmt: skip
     return {name: float(getattr(found, name)) for name in ("premium", "delta", "gamma", "vega", "theta", "rho")}
+
+
+def _path_worth(
+    asked: _Asked, path: PricePath, *, spot: str, volatility: float, days: float, rate: float
+) -> dict[str, float]:  # fmt: skip
+    """Return what it is worth before the path's first observation, and the error of that."""
+    from btcfi.oracle.path import ahead_minutes  # noqa: PLC0415 - as in _shapes
+    from btcfi.payoffs.path_value import path_value  # noqa: PLC0415 - numba, only where something is priced
+
+    least = max(LEAST_DAYS, ahead_minutes(path) / MINUTES_PER_DAY)
+    if not least <= days <= MOST_DAYS:
+        raise InvalidInputError("days", f"{days:g}", f"{least:g} to {MOST_DAYS:g}: before the path's first observation")
+    found = path_value(
+        asked.contract.payoff, path, spot=parse_dollars(spot, "spot"), tau_years=days / DAYS_PER_YEAR,
+        volatility=volatility, rate=rate,
+    )  # fmt: skip
+    return {"premium": found.premium, "error": found.error}
 
 
 def _line(asked: _Asked, between: str, count: int) -> Line:
@@ -262,7 +370,8 @@ def _between(asked: _Asked, between: str, highest: int) -> tuple[int, int]:
 def _as_json(asked: _Asked) -> dict[str, Any]:
     said, payoff = asked.said, asked.shape.parts(asked.ask)
     return {
-        "shape": asked.shape.name, "about": asked.shape.about, "formula": asked.shape.formula,
+        "shape": asked.shape.name, "path": None if asked.path is None else str(asked.path),
+        "about": asked.shape.about, "formula": asked.shape.formula,
         "strikes_cents": list(asked.ask.strikes), "quantity_centibtc": asked.ask.quantity,
         "floor_cents": asked.ask.floor, "amounts_cents": dict(asked.ask.amounts),
         "legs": [_leg_json(leg) for leg in payoff] if isinstance(payoff, tuple) else [],
@@ -296,6 +405,7 @@ def _in_words(asked: _Asked) -> list[str]:
     lines = [
         f"{asked.shape.name}: {asked.shape.about}",
         f"at the price S, for one bitcoin: {asked.shape.formula}",
+        *_of_path(asked),
         "",
         f"{'':10} {'puts in':>22} {'gains at most':>22} {'at':>12} {'loses at most':>22} {'at':>12}",
         _side("holder", said.holder_collateral, (said.most.profit, said.most), (-said.least.profit, said.least)),
@@ -312,6 +422,14 @@ def _in_words(asked: _Asked) -> list[str]:
             for one in said.at
         ]  # fmt: skip
     return lines
+
+
+def _of_path(asked: _Asked) -> list[str]:
+    if asked.path is None:
+        return []
+    from btcfi.oracle.path import in_words  # noqa: PLC0415 - as in _shapes
+
+    return [f"S (or V) is {in_words(asked.path)}; oracles attest it, and by it the contract pays"]
 
 
 def _side(name: str, collateral: int, *ends: tuple[int, At]) -> str:

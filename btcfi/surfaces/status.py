@@ -16,7 +16,7 @@ from btcfi.bitcoin import adaptor, wallet
 from btcfi.contracts import anchor, mandate, option, reopen, setup, splice, summary
 from btcfi.market import account
 from btcfi.options import expiry, order
-from btcfi.oracle import announcement, attestation, submission
+from btcfi.oracle import announcement, attestation, path_evidence, submission
 from btcfi.proofs import errors as proof_errors
 from btcfi.surfaces.rest import errors as rest_errors
 from btcfi.vm import machine
@@ -68,6 +68,7 @@ ROWS: dict[type[Exception], Row] = {
     anchor.WrongAnchorError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     announcement.WrongAnnouncementError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     attestation.WrongAttestationError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
+    path_evidence.WrongEvidenceError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     attestation.AlreadyAttestedError: Row(exit_code=65, http=409, grpc="ABORTED"),
     attestation.EventHeldError: Row(exit_code=65, http=409, grpc="FAILED_PRECONDITION"),
     machine.GuestMismatchError: Row(exit_code=78, http=500, grpc="INTERNAL"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from btcfi.vm.emulator import Emulator
-from btcfi.vm.interpreter import Result, fault_of, run, run_untraced
+from btcfi.vm.interpreter import Result, fault_of, run, run_short, run_untraced
 from btcfi.vm.machine import MAX_STEPS, ExecutorsDisagreeError, MachineFaultError, Stop
 from btcfi.vm.program import Program
 from btcfi.vm.trace import Execution
@@ -22,6 +22,10 @@ def execute(program: Program, emulator: Emulator, input_bytes: bytes, *, max_ste
     CHECKED_STEPS, settles nothing whatever Unicorn says, so it is not repeated there: a hostile
     program costs no minutes.
     """
+    if (short := run_short(program, input_bytes, max_steps=max_steps)) is not None:
+        mine, execution = short
+        require_agreement(program, mine, emulator.run(input_bytes, max_steps=max_steps))
+        return execution
     mine = run_untraced(program, input_bytes, max_steps=max_steps)
     if mine.stop:
         if mine.stop is not Stop.STEP_LIMIT and mine.steps <= CHECKED_STEPS:

@@ -146,7 +146,7 @@ class _Instance:
         if not self._checked:
             self._steps += self._partial_block()
         # The host may have written x0; in the machine it is 0.
-        registers = (0, *(uc.reg_read(number) for number in _REGISTERS[1:]))
+        registers = (0, *uc.reg_read_batch(_REGISTERS[1:]))
         output = bytes(uc.mem_read(OUTPUT_BASE, program.output_size)) if program.output_size else b""
         memory = b"".join(bytes(uc.mem_read(r.base, r.size)) for r in program.regions if r.writable)
         return Result(

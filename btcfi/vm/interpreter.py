@@ -352,7 +352,6 @@ class Machine:
         if program.output_size:
             place = window_place(program, OUTPUT_BASE)
             output = self._memory[place : place + program.output_size // 4].astype("<u4").tobytes()
-        writable = sum(region.size for region in program.regions if region.writable) // 4
         return Result(
             stop=Stop.STEP_LIMIT if stop == _RUNNING else Stop(stop),
             steps=self.steps,
@@ -360,7 +359,7 @@ class Machine:
             address=int(self._state[ADDRESS]),
             registers=tuple(self._registers.tolist()),
             output=output,
-            memory=self._memory[:writable].astype("<u4").tobytes(),
+            memory=self._memory[: program.writable_words].astype("<u4").tobytes(),
         )
 
 
@@ -369,9 +368,8 @@ _NO_ROWS: Final[U32] = np.empty((1, ROW_WORDS), dtype=np.uint32)
 
 def window_place(program: Program, base: int) -> int:
     """Return the index in memory of the first word of the region at ``base``."""
-    for start, _, place, _ in program.region_table.tolist():
-        if start == base:
-            return int(place)
+    if (place := program.places.get(base)) is not None:
+        return place
     raise InvalidInputError("program", f"{program.name} has no page at 0x{base:08x}", "a program of the guest ABI")
 
 
@@ -419,6 +417,23 @@ def run(program: Program, input_bytes: bytes, *, max_steps: int = MAX_STEPS) -> 
         raise fault_of(program, result)
     rows = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
     return execution_of(program, input_bytes, result, Trace(rows=rows))
+
+
+def run_short(program: Program, input_bytes: bytes, *, max_steps: int = MAX_STEPS) -> tuple[Result, Execution] | None:
+    """Run once and return where it ended and its whole trace; None unless it halts within the first block of rows.
+
+    What is compared with another executor is then the very run that was traced. Raises InvalidInputError for an
+    oversized input.
+    """
+    machine = Machine(program, input_bytes)
+    rows = np.empty((min(_FIRST_BLOCK, max_steps), ROW_WORDS), dtype=np.uint32)
+    done = machine.advance(len(rows), rows)
+    if not machine.stopped:
+        return None
+    result = machine.result()
+    if result.stop is not Stop.HALTED:
+        return None
+    return result, execution_of(program, input_bytes, result, Trace(rows=rows[:done]))
 
 
 _FIRST_BLOCK: Final = 1024

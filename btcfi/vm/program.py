@@ -83,7 +83,17 @@ class Program:
             place += region.size // 4
         return memory
 
-    @property
+    @cached_property
+    def places(self) -> dict[int, int]:
+        """The index in memory of each region's first word, by the region's first address."""
+        return {start: place for start, _, place, _ in self.region_table.tolist()}
+
+    @cached_property
+    def writable_words(self) -> int:
+        """How many words of memory can be written; they come first."""
+        return sum(region.size for region in self.regions if region.writable) // 4
+
+    @cached_property
     def has_abi(self) -> bool:
         """Whether the input and output pages are mapped."""
         return self.output_size > 0 and any(

@@ -9,8 +9,9 @@ from typing import Final
 
 from btcfi.adapters.store.chain.tables import BlockRow, TransactionRow
 from btcfi.adapters.store.chain.views import confirmations
+from btcfi.adapters.store.options.purposes import BATCH
 from btcfi.adapters.store.options.tables import OptionRow
-from btcfi.bitcoin.transaction import Transaction, parse_transaction
+from btcfi.bitcoin.transaction import Transaction, TxOut, parse_transaction
 from btcfi.contracts.metadata import RecordType, read_record
 from btcfi.errors import BtcfiError
 from btcfi.units import display_txid
@@ -145,11 +146,13 @@ def graph(option: OptionRow, rows: Sequence[TransactionRow], tip: BlockRow | Non
     scripts = _scripts(option)
     boxes, outputs, wires, sources, said = [], [], [], [], []
     places: dict[str, tuple[float, float]] = {}
-    tallest = max(len(tx.outputs) for _, tx in parsed)
+    shown = {row.txid: _shown_outputs(row, tx, scripts) for row, tx in parsed}
+    tallest = max(map(len, shown.values()))
     height = max(ROW * tallest, 96.0) + 40.0
     for column, (row, tx) in enumerate(parsed):
         left = FIRST_X + column * COLUMN
-        tall = max(ROW * len(tx.outputs) - 12.0, 84.0)
+        drawn, spent = shown[row.txid], _shown_inputs(row, tx, places)
+        tall = max(ROW * len(drawn) - 12.0, 84.0)
         top = (height - tall) / 2
         depth = confirmations(row, tip)
         boxes.append(
@@ -157,9 +160,8 @@ def graph(option: OptionRow, rows: Sequence[TransactionRow], tip: BlockRow | Non
                 fee_sats=row.fee_sats)
         )  # fmt: skip
         foreign = 0
-        for n, txin in enumerate(tx.inputs):
-            name = f"{display_txid(txin.outpoint.txid)}:{txin.outpoint.index}"
-            middle = top + tall * (n + 1) / (len(tx.inputs) + 1)
+        for n, name in enumerate(spent):
+            middle = top + tall * (n + 1) / (len(spent) + 1)
             if name in places:
                 px, py = places[name]
                 wires.append(_wire(px + OUTPUT_WIDTH, py, left, middle))
@@ -167,22 +169,41 @@ def graph(option: OptionRow, rows: Sequence[TransactionRow], tip: BlockRow | Non
                 foreign += 1
                 # the first transaction has room for its coins; before the others other outputs stand
                 away = 94.0 if column == 0 else 56.0
-                sources.append((left - away, middle, "coin"))
+                sources.append((left - away, middle, "coin" if row.purpose != BATCH else "others"))
                 wires.append(_wire(left - away + 44.0, middle, left, middle))
-        for n, out in enumerate(tx.outputs):
+        for n, (index, out) in enumerate(drawn):
             ox = left + BOX_WIDTH + TO_OUTPUT
-            oy = (height - ROW * len(tx.outputs)) / 2 + ROW * n + ROW / 2
-            label, role = _role(out.script, scripts, first=n == 0 and row.purpose == "funding")
-            places[f"{row.txid}:{n}"] = (ox, oy)
+            oy = (height - ROW * len(drawn)) / 2 + ROW * n + ROW / 2
+            label, role = _role(out.script, scripts, first=index == 0 and row.purpose == "funding")
+            places[f"{row.txid}:{index}"] = (ox, oy)
             outputs.append(Output(x=ox, y=oy, label=label, value_sats=out.value, role=role))
-            wires.append(_wire(left + BOX_WIDTH, top + tall * (n + 1) / (len(tx.outputs) + 1), ox, oy))
-        paid = ", ".join(f"{_role(o.script, scripts, first=False)[0]} {o.value:,} sats" for o in tx.outputs)
+            wires.append(_wire(left + BOX_WIDTH, top + tall * (n + 1) / (len(drawn) + 1), ox, oy))
+        paid = ", ".join(f"{_role(o.script, scripts, first=False)[0]} {o.value:,} sats" for _, o in drawn)
         said.append(f"{row.purpose} {row.txid[:8]}, {row.state}: {foreign or 'no'} wallet coins in; out {paid}")
     width = FIRST_X + (len(parsed) - 1) * COLUMN + BOX_WIDTH + TO_OUTPUT + OUTPUT_WIDTH + 12.0
     return Graph(
         boxes=tuple(boxes), outputs=tuple(outputs), wires=tuple(wires), sources=tuple(sources), width=width,
         height=height, words=". ".join(said) + ".",
     )  # fmt: skip
+
+
+def _shown_outputs(
+    row: TransactionRow, tx: Transaction, scripts: dict[str, tuple[str, str]]
+) -> list[tuple[int, TxOut]]:
+    """Return a transaction's outputs with their places; of a batch those of this option's sides, and the root."""
+    every = list(enumerate(tx.outputs))
+    if row.purpose != BATCH:
+        return every
+    return [(n, out) for n, out in every if out.script.hex() in scripts or not out.value]
+
+
+def _shown_inputs(row: TransactionRow, tx: Transaction, places: dict[str, tuple[float, float]]) -> list[str]:
+    """Return what a transaction spends; of a batch this option's collateral, and all others as one."""
+    every = [str(txin.outpoint) for txin in tx.inputs]
+    if row.purpose != BATCH:
+        return every
+    own = [name for name in every if name in places]
+    return own + [name for name in every if name not in places][:1]
 
 
 def _rank(tx: Transaction, by_id: dict[str, Transaction], depth: int = 0) -> int:
@@ -212,6 +233,9 @@ def _scripts(option: OptionRow) -> dict[str, tuple[str, str]]:
     return found
 
 
+_RECORDS: Final = {RecordType.SETTLEMENT_PROOF: "proof root", RecordType.ANCHOR: "root of proofs"}
+
+
 def _role(script: bytes, scripts: dict[str, tuple[str, str]], *, first: bool) -> tuple[str, str]:
     if first:
         return "collateral", "collateral"
@@ -220,9 +244,7 @@ def _role(script: bytes, scripts: dict[str, tuple[str, str]], *, first: bool) ->
         return known
     if script[:1] == b"\x6a":
         record = read_record(script)
-        if record is not None and record[0] is RecordType.SETTLEMENT_PROOF:
-            return "proof root", "note"
-        return "terms", "note"
+        return "terms" if record is None else _RECORDS.get(record[0], "terms"), "note"
     if script == bytes.fromhex("51024e73"):
         return "fee anchor", "other"
     return "output", "other"

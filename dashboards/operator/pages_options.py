@@ -196,7 +196,7 @@ def _one(routes: APIRouter, console: Console) -> None:
 def _life(console: Console, option_id: str) -> dict[str, Any]:
     with console.reading() as session:
         row = find_option(session, option_id)
-        transactions = chain.transactions_of(session, option_id)
+        transactions = views.transactions_of(session, option_id)
         tip = chain.tip(session)
         found: dict[str, Any] = {
             "option": row,

@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from btcfi.adapters.store.access.console_tables import audit
 from btcfi.adapters.store.chain import views as chain
 from btcfi.adapters.store.options import views
+from btcfi.adapters.store.options.batches import share_of_settlement
 from btcfi.adapters.store.options.options import find_option
 from btcfi.adapters.store.options.settlements import find_settlement
 from btcfi.adapters.store.options.tables import SettlementRow, SettlementState
@@ -99,14 +100,16 @@ def _progress(console: Console, settlement_id: str) -> dict[str, Any]:
     with console.reading() as session:
         row = find_settlement(session, settlement_id)
         option = find_option(session, row.option_id)
-        transactions = chain.transactions_of(session, row.option_id)
+        transactions = views.transactions_of(session, row.option_id)
         tip = chain.tip(session)
+        batch = share_of_settlement(session, row)
     ours = next((tx for tx in transactions if tx.txid == row.txid), None)
     return {
         "settlement": row,
         "option": option,
         "transaction": ours,
-        "anchor": views.anchor_of(row, option),
+        "batch": batch,
+        "anchor": None if batch else views.anchor_of(row, option),
         "child_fee": views.child_fees_in(transactions).get(option.id),
         "depth": chain.confirmations(ours, tip),
         "tip": tip,

@@ -33,6 +33,7 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "funded": ("done", "✓"), "open": ("wait", "○"), "priced": ("done", "✓"), "void": ("bad", "✕"),
     "taken": ("work", "◔"), "withdrawn": ("quiet", NONE), "expired": ("quiet", NONE), "broken": ("bad", "✕"),
     "accepted": ("done", "✓"), "held": ("quiet", NONE), "refused": ("bad", "✕"), "failed": ("bad", "✕"),
+    "asking": ("work", "◔"),
     "answered": ("work", "◑"), "done": ("done", "✓"), "over": ("quiet", NONE), "filled": ("done", "✓"),
     "active": ("go", "●"), "disabled": ("bad", "✕"),
 }  # fmt: skip

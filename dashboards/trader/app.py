@@ -18,6 +18,7 @@ from dashboards.trader import (
     pages_market,
     pages_positions,
     pages_quotes,
+    pages_sales,
     pages_sign_in,
     pages_verify,
 )
@@ -49,7 +50,8 @@ class _Refusals(Refusals):
         if request.method != "GET":
             return self.show(request, 401, f"{error}. Nothing was done.")
         path = request.url.path
-        if path not in {f"{base}/positions", f"{base}/account"} and not path.startswith(f"{base}/close/"):
+        own = path in {f"{base}/positions", f"{base}/account"} or path.startswith((f"{base}/close/", f"{base}/sell/"))
+        if not own:
             # nobody reads a page here, and drawing one is dearer than asking
             return PlainTextResponse(f"{error}\n", status_code=401)
         return RedirectResponse(f"{base}/sign-in", status_code=303)
@@ -65,7 +67,8 @@ def create_desk(deps: DeskDeps) -> FastAPI:
     desk = Desk(deps)
     app.state.desk = desk
     pages = (
-        pages_market, pages_quotes, pages_verify, pages_sign_in, pages_positions, pages_close, pages_account,
+        pages_market, pages_quotes, pages_verify, pages_sign_in, pages_positions, pages_close, pages_sales,
+        pages_account,
     )  # fmt: skip
     for page in pages:
         app.include_router(page.router(desk), dependencies=[Depends(desk.look)])

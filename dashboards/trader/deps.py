@@ -74,7 +74,7 @@ class DeskDeps:
     @property
     def links(self) -> tuple[tuple[str, str], ...]:
         """The navigation: path and title."""
-        own = (("/positions", "Positions"),) if self.accounts else ()
+        own = (("/for-sale", "For sale"), ("/positions", "Positions")) if self.accounts else ()
         return (("/", "Chain"), ("/quotes", "Quotes"), ("/smile", "Smile"), *own, ("/verify", "Verify"))
 
     @property

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
 from btcfi.adapters.store.market import views
 from btcfi.adapters.store.market.tables import CloseRow, CloseState, FirmOfferRow, OfferState, TakeRow
+from btcfi.adapters.store.market.transfer_tables import TransferRow
+from btcfi.adapters.store.market.transfers import transfers_by_option, transfers_of
 from btcfi.adapters.store.options import views as options_views
 from btcfi.adapters.store.options.options import condition_of_row, terms_of
 from btcfi.adapters.store.options.premiums import counted_from
@@ -37,7 +39,7 @@ from btcfi.oracle.quote import Feed
 from btcfi.pricing.domain import FloatArray
 from btcfi.pricing.portfolio import BookGreeks
 from btcfi.pricing.surface import flat_surface
-from btcfi.units import CentiBtc, CentsPerBtc, Sats, Slot
+from btcfi.units import CentiBtc, Cents, CentsPerBtc, Sats, Slot
 from dashboards.shared.render import iso
 from dashboards.trader.deps import DeskDeps
 from dashboards.trader.market import PublicMarket, Seen
@@ -67,6 +69,15 @@ class Row:
     """None: it is being settled, its minutes are counted, no price is known, or both sides have closed it."""
     close: CloseRow | None
     """What both sides have signed to end it, until it is deep enough in the chain."""
+    sold: TransferRow | None = None
+    """The transfer that all three have signed and that moves it on, likewise."""
+    taken: TransferRow | None = None
+    """The one that it came from."""
+
+    @property
+    def cost_sats(self) -> int:
+        """What was paid for it: by who took it from a holder, that price; else the premium."""
+        return _cost_of(self.option, self.taken, bought=self.position.bought)
 
     @property
     def words(self) -> str:
@@ -86,12 +97,17 @@ class Row:
     @property
     def closed_profit_sats(self) -> int | None:
         """That against the premium, and for a writer the collateral."""
-        return _profit_of(self.option, self.closed_sats, bought=self.position.bought)
+        return _profit_of(self.option, self.closed_sats, self.cost_sats, bought=self.position.bought)
+
+    @property
+    def sold_words(self) -> str:
+        """What the transfer means for this account."""
+        return _sold_words(self.sold, bought=self.position.bought)
 
     @property
     def closable(self) -> bool:
-        """Whether an offer to close it could be made: it is funded, and nothing that ends it is signed."""
-        return self.option.state == OptionState.ACTIVE and self.close is None
+        """Whether an offer to close it, or of it, could be made: it is funded, and nothing that ends it is signed."""
+        return self.option.state == OptionState.ACTIVE and self.close is None and self.sold is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,31 +136,46 @@ class Settled:
     """What settled it; of a closed one nothing, or what came too late."""
     close: CloseRow | None = None
     """The transaction by which both sides have closed it."""
+    sold: TransferRow | None = None
+    """The transfer by which its holder changed: its writer's goes on, as another option."""
+    taken: TransferRow | None = None
+    """The one that it came from."""
 
     @property
     def paid_sats(self) -> int | None:
-        """What its transaction pays this account; None before there is one."""
+        """What its transaction pays this account; None before there is one, and of what goes on."""
+        if self.sold is not None:
+            return self.sold.price_sats if self.bought else None
         return _paid_of(self.close or self.settlement, bought=self.bought)
 
     @property
     def profit_sats(self) -> int | None:
         """That against the premium, and for a writer the collateral; the fees of the funding apart."""
-        return _profit_of(self.option, self.paid_sats, bought=self.bought)
+        return _profit_of(self.option, self.paid_sats, self.cost_sats, bought=self.bought)
+
+    @property
+    def cost_sats(self) -> int:
+        """What was paid for it: by who took it from a holder, that price; else the premium."""
+        return _cost_of(self.option, self.taken, bought=self.bought)
 
     @property
     def txid(self) -> str | None:
         """Of its transaction."""
-        ended = self.close or self.settlement
+        ended = self.close or self.sold or self.settlement
         return None if ended is None else ended.txid
 
     @property
     def price_cents(self) -> int | None:
-        """The price that settled it; None of one that was closed."""
-        return None if self.settlement is None or self.close is not None else self.settlement.price_cents
+        """The price that settled it; None of one that was closed or sold."""
+        if self.settlement is None or self.close is not None or self.sold is not None:
+            return None
+        return self.settlement.price_cents
 
     @property
     def outcome(self) -> str:
-        """The option's state, or that both sides have closed it."""
+        """The option's state, or that both sides have closed it, or that its holder has changed."""
+        if self.sold is not None:
+            return "sold" if self.bought else "holder changed"
         return self.option.state.lower() if self.close is None else "closed"
 
     @property
@@ -153,6 +184,8 @@ class Settled:
         did = "you bought" if self.bought else "you wrote"
         if self.close is not None:
             return f"{did} it; {_closed_words(bought=self.bought)}"
+        if self.sold is not None:
+            return f"{did} it; {_sold_words(self.sold, bought=self.bought)}"
         if self.settlement is None or self.settlement.paid_sats is None:
             return f"{did} it; it is being paid out"
         return f"{did} it; it {'paid' if self.settlement.paid_sats else 'expired worthless'}"
@@ -196,20 +229,28 @@ class Split:
         return self.writer_sats if self.bought else self.holder_sats
 
 
-def split_of(option: OptionRow, payout: int, *, bought: bool) -> Split:
-    """Return what closing an option at a payout to its holder gives one side. Raises InvalidInputError."""
+def split_of(option: OptionRow, payout: int, *, bought: bool, cost: int | None = None) -> Split:
+    """Return what closing an option at a payout to its holder gives one side.
+
+    cost: what this side's holder paid for it; None: the premium. Raises InvalidInputError.
+    """
     if not 0 <= payout <= option.collateral_sats:
         raise InvalidInputError("price", f"{payout:,} sats", f"0 to {option.collateral_sats:,}, the collateral")
     rest = option.collateral_sats - payout
-    profit = _profit_of(option, payout if bought else rest, bought=bought)
+    profit = _profit_of(
+        option, payout if bought else rest, option.premium_sats if cost is None else cost, bought=bought
+    )
     return Split(bought=bought, holder_sats=payout, writer_sats=rest, profit_sats=profit or 0)
 
 
-def _to_close(one: views.OwnClose) -> ToClose:
+def _to_close(one: views.OwnClose, taken: TransferRow | None) -> ToClose:
+    bought = one.role == "holder"
     agrees = not one.own and one.row.state == CloseState.OFFERED
     return ToClose(
         offered=one, instrument=instrument_of(terms_of(one.option)),
-        split=split_of(one.option, one.row.payout_sats, bought=one.role == "holder"),
+        split=split_of(
+            one.option, one.row.payout_sats, bought=bought, cost=_cost_of(one.option, taken, bought=bought)
+        ),
         command=f"btcfi market close {'--accept' if agrees else '--withdraw'} {one.row.id[:16]}",
     )  # fmt: skip
 
@@ -224,10 +265,21 @@ def _paid_of(ended: CloseRow | SettlementRow | None, *, bought: bool) -> int | N
     return ended.paid_sats if bought else ended.returned_sats
 
 
-def _profit_of(option: OptionRow, paid: int | None, *, bought: bool) -> int | None:
+def _sold_words(sold: TransferRow | None, *, bought: bool) -> str:
+    if bought:
+        return "you sold it on"
+    return f"its holder changed, and it goes on as {'' if sold is None else sold.new_option_id}"
+
+
+def _cost_of(option: OptionRow, taken: TransferRow | None, *, bought: bool) -> int:
+    return taken.price_sats if bought and taken is not None else option.premium_sats
+
+
+def _profit_of(option: OptionRow, paid: int | None, cost: int, *, bought: bool) -> int | None:
+    """Return what was paid against what it cost: a writer's premium is the first buyer's, whoever holds it since."""
     if paid is None:
         return None
-    return paid - option.premium_sats if bought else paid - option.collateral_sats + option.premium_sats
+    return paid - cost if bought else paid - option.collateral_sats + option.premium_sats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +306,8 @@ class Holding:
     following: str | None
     offers: tuple[FirmOfferRow, ...]
     takes: tuple[TakeRow, ...]
+    transfers: tuple[TransferRow, ...] = ()
+    """The newest that the account is one of the three of."""
 
     @property
     def alive(self) -> list[Position]:
@@ -304,16 +358,23 @@ class Holdings:
             asked = views.open_closes(session, account, options, self._deps.api.clock())
             offers = views.offers_of(session, account, state=OfferState.OPEN, limit=RECENT).rows
             takes = views.takes_of(session, account, limit=RECENT).rows
-            held = [(one, _position(session, one, seen)) for one in page.rows]
-            first = _first_views(session, options, seen)
-        # what both have signed away moves with no price any more
-        kept = [(one, p) for one, p in held if one.option.id not in closed]
-        alive = [] if view is None else [p for _, p in kept if _has_mark(p, view)]
+            transfers = transfers_of(session, account, limit=RECENT).rows
+            ids = [one.id for one in options]
+            sold, taken = (transfers_by_option(session, ids, old=old) for old in (True, False))
+            held = [(one, position_of(session, one, seen, taken.get(one.option.id))) for one in page.rows]
+            # of what was taken from a holder the first price is another's
+            first = _first_views(
+                session, [one for one in options if one.holder != account or one.id not in taken], seen
+            )
+        # what is signed away moves with no price any more; what comes of a sale has its own row
+        kept = [(one, p) for one, p in held if one.option.id not in closed and one.option.id not in sold]
+        alive = [] if view is None else [p for _, p in kept if has_mark(p, view)]
         marked = {} if view is None else {one.position.option_id: one for one in marks(alive, view)}
         rows = tuple(
             Row(
                 option=one.option, instrument=instrument_of(position.terms), position=position, take=one.take,
-                mark=marked.get(position.option_id), close=closed.get(one.option.id),
+                mark=marked.get(position.option_id), close=closed.get(one.option.id), sold=sold.get(one.option.id),
+                taken=taken.get(one.option.id),
             )
             for one, position in held
         )  # fmt: skip
@@ -325,9 +386,9 @@ class Holdings:
             by_expiry=() if view is None else _sorted(greeks_by(alive, view, lambda one: int(one.terms.expiry))),
             by_strike=() if view is None else _sorted(greeks_by(alive, view, lambda one: int(one.terms.strike))),
             locked=sum(row.position.terms.collateral for row in funded if not row.position.bought),
-            at_risk=sum(row.position.at_risk for row in rows if row.close is None),
-            closes=tuple(map(_to_close, asked)), settled=history,
-            following=settled.following, offers=tuple(offers), takes=tuple(takes),
+            at_risk=sum(row.position.at_risk for row in rows if row.close is None and row.sold is None),
+            closes=tuple(_to_close(one, taken.get(one.option.id)) for one in asked), settled=history,
+            following=settled.following, offers=tuple(offers), takes=tuple(takes), transfers=tuple(transfers),
         )  # fmt: skip
 
     def one(self, account: str, option_id: str) -> tuple[Row, tuple[ToClose, ...]]:
@@ -339,14 +400,17 @@ class Holdings:
             if option is None or account not in {option.writer, option.holder}:
                 raise NotFoundError("option", option_id[:40], "one of your positions")
             held = views.Held(option=option, role="holder" if option.holder == account else "writer", take=None)
-            position, closed = _position(session, held, seen), views.agreed_closes(session, [option_id])
+            closed = views.agreed_closes(session, [option_id])
+            sold, taken = (transfers_by_option(session, [option_id], old=old).get(option_id) for old in (True, False))
+            position = position_of(session, held, seen, taken)
             asked = views.open_closes(session, account, [option], self._deps.api.clock())
-        alive = view is not None and not closed and _has_mark(position, view)
+        alive = view is not None and not closed and sold is None and has_mark(position, view)
         row = Row(
             option=option, instrument=instrument_of(position.terms), position=position, take=None,
             mark=marks([position], view)[0] if view is not None and alive else None, close=closed.get(option_id),
+            sold=sold, taken=taken,
         )  # fmt: skip
-        return row, tuple(map(_to_close, asked))
+        return row, tuple(_to_close(one, taken) for one in asked)
 
     def history(self, account: str) -> Iterator[Settled]:
         """Give every option of an account that is over, the newest first."""
@@ -363,10 +427,11 @@ class Holdings:
         """Return what an account holds of each instrument of an expiry, hundredths: below 0 what it wrote."""
         with self._deps.api.store.reading() as session:
             page = views.positions(session, account, limit=SHOWN)
-            closed = views.agreed_closes(session, [one.option.id for one in page.rows])
+            ids = [one.option.id for one in page.rows]
+            gone = {*views.agreed_closes(session, ids), *transfers_by_option(session, ids, old=True)}
         found: dict[str, int] = {}
         for one in page.rows:
-            if one.option.expiry_unix == expiry and one.option.id not in closed:
+            if one.option.expiry_unix == expiry and one.option.id not in gone:
                 name = instrument_of(terms_of(one.option)).name
                 sign = 1 if one.role == "holder" else -1
                 found[name] = found.get(name, 0) + sign * one.option.quantity_centi_btc
@@ -395,7 +460,7 @@ class Holdings:
         )  # fmt: skip
 
 
-def _has_mark(position: Position, view: View) -> bool:
+def has_mark(position: Position, view: View) -> bool:
     """Return whether a position is priced: one that is over is being settled, and a median's minutes are counted."""
     return position.terms.expiry > view.now and not counting(instrument_of(position.terms), view.now)
 
@@ -404,8 +469,21 @@ def _along(profit: FloatArray, days: FloatArray, levels: FloatArray, *, day: flo
     return tuple(profit[int(np.argmin(abs(days - day))), int(np.argmin(abs(levels - level)))].tolist())
 
 
-def _position(session: Session, held: views.Held, seen: Seen) -> Position:
+def position_of(session: Session, held: views.Held, seen: Seen, taken: TransferRow | None = None) -> Position:
+    """Return what is held as it is priced. taken: the transfer that it came from; then its holder paid that price.
+
+    A transfer has no dollars: its price is worth what it was by the agreed price of the minute before its option was
+    made, and where that is not kept, by the newest.
+    """
     option, terms = held.option, terms_of(held.option)
+    premium = Sats(option.premium_sats)
+    if taken is not None and held.role == "holder":
+        premium = Sats(taken.price_sats)
+        at = prices_views.round_at(session, option.feed, option.created_at_unix // 60 * 60 - 60)
+        newest = None if seen.market is None else seen.market.spot
+        spot = newest if at is None or at.price_cents is None else at.price_cents
+        if spot is not None:
+            terms = replace(terms, premium=Cents(premium * spot // 100_000_000))
     knocked = False
     condition = condition_of_row(option)
     if condition.barrier is not None and seen.market is not None:
@@ -414,7 +492,7 @@ def _position(session: Session, held: views.Held, seen: Seen) -> Position:
         if touched is not None:
             knocked = touched[1] >= condition.barrier if condition.above else touched[0] <= condition.barrier
     return Position(
-        option_id=option.id, terms=terms, bought=held.role == "holder", premium=Sats(option.premium_sats),
+        option_id=option.id, terms=terms, bought=held.role == "holder", premium=premium,
         knocked_out=knocked,
     )  # fmt: skip
 
@@ -473,10 +551,12 @@ def settled_of(session: Session, many: Sequence[views.Held]) -> list[Settled]:
     """Return what became of some options of an account."""
     ids = [held.option.id for held in many]
     closed, settled = views.agreed_closes(session, ids), options_views.settlements_by_option(session, ids)
+    sold, taken = (transfers_by_option(session, ids, old=old) for old in (True, False))
     return [
         Settled(
             option=held.option, instrument=instrument_of(terms_of(held.option)), bought=held.role == "holder",
-            settlement=settled.get(held.option.id), close=closed.get(held.option.id),
+            settlement=settled.get(held.option.id), close=closed.get(held.option.id), sold=sold.get(held.option.id),
+            taken=taken.get(held.option.id),
         )
         for held in many
     ]  # fmt: skip
@@ -510,7 +590,7 @@ def _position_row(row: Row) -> tuple[Any, ...]:
         )  # fmt: skip
     return (
         row.option.id, row.instrument.name, "bought" if row.position.bought else "wrote", row.option.state.lower(),
-        _btc(terms.quantity), row.option.premium_sats, _usd(terms.premium), terms.collateral, *told,
+        _btc(terms.quantity), row.cost_sats, _usd(terms.premium), terms.collateral, *told,
         iso(terms.expiry), iso(row.option.created_at_unix), _or_empty(row.closed_sats),
         _or_empty(row.closed_profit_sats), (row.close and row.close.txid) or "",
     )  # fmt: skip
@@ -529,7 +609,7 @@ def _settled_row(one: Settled) -> tuple[Any, ...]:
     option = one.option
     return (
         option.id, one.instrument.name, "bought" if one.bought else "wrote", one.outcome,
-        _btc(CentiBtc(option.quantity_centi_btc)), option.premium_sats, option.collateral_sats,
+        _btc(CentiBtc(option.quantity_centi_btc)), one.cost_sats, option.collateral_sats,
         _or_empty(one.paid_sats), _or_empty(one.profit_sats),
         "" if one.price_cents is None else _usd(one.price_cents), one.txid or "", iso(option.expiry_unix),
     )  # fmt: skip

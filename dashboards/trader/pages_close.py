@@ -60,4 +60,4 @@ def _split(row: Row, text: str) -> Split:
     digits = text.replace(",", "")
     if not (digits.isascii() and digits.isdigit()):
         raise InvalidInputError("price", repr(text), "a whole number of satoshis")
-    return split_of(row.option, int(digits), bought=row.position.bought)
+    return split_of(row.option, int(digits), bought=row.position.bought, cost=row.cost_sats)

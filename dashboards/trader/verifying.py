@@ -7,7 +7,8 @@ word of this service's node, and is said to be.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import json
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,14 +19,17 @@ from btcfi.adapters.store.chain import views as chain
 from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.market import views as market
 from btcfi.adapters.store.market.tables import CloseRow
-from btcfi.adapters.store.options import contracts, views
+from btcfi.adapters.store.options import batches, contracts, views
 from btcfi.adapters.store.options.attesting import announcements_by_id, attestations_of
+from btcfi.adapters.store.options.batch_tables import BatchEndRow
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.adapters.store.options.views import Sight
 from btcfi.adapters.store.spine.database import Session
-from btcfi.bitcoin.transaction import Transaction, parse_transaction
+from btcfi.bitcoin.fees import dust_limit
+from btcfi.bitcoin.transaction import Transaction, TxOut, parse_transaction
+from btcfi.contracts.batch import dues_of
 from btcfi.contracts.buckets import bucket_of
-from btcfi.contracts.cooperative import signed_by_both
+from btcfi.contracts.cooperative import signed_by_both, spent_by_both
 from btcfi.contracts.explain import Explanation, Messages, examined
 from btcfi.contracts.messages import (
     decode_accept,
@@ -47,7 +51,7 @@ from btcfi.oracle.attestation import Attestation, check_attestation
 from btcfi.oracle.report import canonical_json
 from btcfi.surfaces.rest.deps import Deps
 from btcfi.surfaces.rest.v1 import check as check_proof
-from btcfi.units import display_txid
+from btcfi.units import Sats, display_txid
 from dashboards.shared.render import usd
 
 ANYBODYS: Final = Sight()
@@ -121,6 +125,20 @@ class Kept:
     """By which both sides have ended it at a price of theirs."""
     proof: bytes | None
     tip: int | None
+    batch: Batched | None = None
+    """What it shares its settlement's transaction with, where it does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batched:
+    """Contracts that end in one transaction, as a store has them."""
+
+    ends: Sequence[BatchEndRow]
+    """In the order of the inputs."""
+    spent: tuple[TxOut, ...]
+    """What these spend, where all their fundings are kept."""
+    paid_to: Mapping[str, int]
+    """By script, hex: what of all contracts is due to it, as the rows say."""
 
 
 class Verifier:
@@ -279,10 +297,28 @@ def read_option(session: Session, text: str, *, account: str | None = None, anyb
         option=option, said=contracts.kept_messages(session, option.id),
         announced=announcements_by_id(session, row.event_id) if row is not None else (),
         attested=attestations_of(session, row.event_id) if row is not None else [],
-        transactions=chain.transactions_of(session, option.id), settlement=settlement,
+        transactions=views.transactions_of(session, option.id), settlement=settlement,
         close=market.agreed_closes(session, [option.id]).get(option.id),
         proof=None if blob is None else bytes(blob.body), tip=None if tip is None else tip.height,
+        batch=None if settlement is None else _batched(session, settlement),
     )  # fmt: skip
+
+
+def _batched(session: Session, settlement: SettlementRow) -> Batched | None:
+    ends = batches.batch_of(session, settlement)
+    if not ends:
+        return None
+    options = views.options_of(session, [one.option_id for one in ends])
+    spent, paid_to = [], Counter[str]()
+    for one in ends:
+        option = options[one.option_id]
+        kept = json.loads(option.contract or "{}")
+        paid_to[kept["buyer_script"]] += one.paid_sats
+        paid_to[kept["seller_script"]] += one.returned_sats
+        funding = chain.transaction(session, option.funding_txid or "")
+        if funding is not None:
+            spent.append(parse_transaction(bytes.fromhex(funding.raw_hex)).outputs[FUNDING_OUTPUT])
+    return Batched(ends=ends, spent=tuple(spent), paid_to=paid_to)
 
 
 def may_see(option: OptionRow, account: str | None, *, anybodys: bool) -> bool:
@@ -341,9 +377,18 @@ def _payout(agreement: Agreement, kept: Kept, attested: int | None) -> tuple[Pai
         return None, made(holds=None, words="Nothing has been paid out yet.")
     try:
         transaction = parse_transaction(bytes.fromhex(row.raw_hex))
-        paid = _paid(agreement, transaction)
+        if kept.batch is not None:
+            return _of_a_batch(agreement, kept, kept.batch, transaction, row, attested)
+        return _of_its_own(agreement, kept, transaction, row, attested)
     except BtcfiError as e:
         return None, made(holds=False, words=f"{e}.")
+
+
+def _of_its_own(
+    agreement: Agreement, kept: Kept, transaction: Transaction, row: TransactionRow, attested: int | None
+) -> tuple[Paid | None, Finding]:
+    """Return what a transaction that ends this contract alone pays of it, and the check. Raises as ``paid_by``."""
+    made, paid = partial(Finding, name="Payout", source=BYTES), _paid(agreement, transaction)
     amounts = f"The buyer gets {paid.buyer:,} sats and the seller {paid.seller:,}"
     where = "no block is known to hold it yet" if row.height is None else f"in block {row.height:,}, says our node"
     if kept.close is not None or (kept.settlement is not None and kept.settlement.reason != "expiry"):
@@ -361,6 +406,47 @@ def _payout(agreement: Agreement, kept: Kept, attested: int | None) -> tuple[Pai
         words = f"{amounts} in {row.txid}; at the signed price they are owed {owed.buyer:,} and {owed.seller:,}."
         return paid, made(holds=False, words=words)
     return paid, made(holds=True, words=f"{amounts}, what the contract says at the signed price; {where}: {row.txid}.")
+
+
+def _of_a_batch(  # noqa: PLR0917 - called once, right above
+    agreement: Agreement, kept: Kept, batch: Batched, transaction: Transaction, row: TransactionRow,
+    attested: int | None,
+) -> tuple[Paid | None, Finding]:  # fmt: skip
+    """Return what a transaction that ends many contracts pays of this one, and the check of it.
+
+    Its input is signed by both sides over the whole transaction; its part is what the contract says at the signed
+    price, less its share of the fee; each side's output is the sum of its parts, as our rows have them.
+    """
+    plan, made = agreement.plan, partial(Finding, name="Payout", source=BYTES)
+    spent = [one.outpoint for one in transaction.inputs]
+    own = next((one for one in batch.ends if one.option_id == kept.option.id), None)
+    if own is None or len(spent) != len(batch.ends) or spent[own.position] != plan.funding:
+        raise InvalidInputError("payout", "spends something else", "the contract's output, in its place")
+    paid = Paid(buyer=Sats(own.paid_sats), seller=Sats(own.returned_sats), anchor=Sats(0), fee=Sats(own.fee_sats))
+    amounts = (
+        f"The buyer gets {paid.buyer:,} sats and the seller {paid.seller:,}, with {len(spent) - 1} other contracts"
+    )
+    if len(batch.spent) != len(spent):
+        return paid, made(holds=None, words=f"{amounts} in {row.txid}; the fundings of all are not kept here.")
+    if not spent_by_both(plan.contract, transaction, own.position, batch.spent):
+        return None, made(holds=False, words=f"{row.txid} has not the one signature of both sides of this contract.")
+    if attested is None:
+        return paid, made(holds=False, words=f"{amounts} in {row.txid}, before enough oracles have signed a price.")
+    cet = plan.split_of(bucket_of(plan.buckets, attested, plan.announcements[0].event.signed_digits))
+    due = dues_of(plan.contract.collateral, cet, Sats(own.share_sats))
+    outputs = {one.script.hex(): one.value for one in transaction.outputs}
+    for part, owed, script in (
+        (paid.buyer, due.buyer, plan.contract.buyer_script), (paid.seller, due.seller, plan.contract.seller_script),
+    ):  # fmt: skip
+        dust = not part and owed < dust_limit(script) + own.share_sats
+        if (part != owed and not dust) or outputs.get(script.hex(), 0) != batch.paid_to.get(script.hex(), 0):
+            words = (
+                f"{amounts} in {row.txid}; less its share of the fee they are owed {due.buyer:,} and {due.seller:,}."
+            )
+            return paid, made(holds=False, words=words)
+    where = "no block is known to hold it yet" if row.height is None else f"in block {row.height:,}, says our node"
+    said = f"{amounts}, what the contract says at the signed price less its share of the fee; {where}: {row.txid}."
+    return paid, made(holds=True, words=said)
 
 
 def _paid(agreement: Agreement, transaction: Transaction) -> Paid:

@@ -31,6 +31,15 @@ END: Final = "<!-- bench:end -->"
 """What stands between these two lines of a document is the table."""
 
 
+RENAMED: Final = {
+    "pipeline.settlements_per_s (1 worker)": "pipeline.due_to_proven_per_s (1 process)",
+    "pipeline.settlements_per_s (2 workers)": "pipeline.due_to_proven_per_s",
+    "pipeline.settlements_per_s (4 workers)": "pipeline.due_to_proven_per_s (4 processes)",
+    "pipeline.due_to_broadcast_per_s": "pipeline.price_to_broadcast_per_s",
+}
+"""What a row was called in the last release, and what it is called: JSON has it under both names for one release."""
+
+
 class BenchmarkFailedError(BtcfiError):
     """Some areas could not be measured; the others were printed."""
 
@@ -68,6 +77,10 @@ def bench(
         write.write_text(f"{before}{BEGIN}\n\n{document}\n{END}{after}", encoding="utf-8")
         _copy_plots(write.parent / "images")
     if as_json:
+        old = under_old_names(rows)
+        for row in old:
+            typer.echo(f"{row['name']} is {row['renamed']} now; the old name goes with the next release", err=True)
+        rows += old
         typer.echo(json.dumps(said))
     elif as_markdown:
         typer.echo(document, nl=False)
@@ -75,6 +88,12 @@ def bench(
         _table(rows, failed)
     if failed:
         raise BenchmarkFailedError(sorted(failed))
+
+
+def under_old_names(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of the last release's names, each with its new one."""
+    by_name = {row["name"]: row for row in rows}
+    return [{**by_name[new], "name": old, "renamed": new} for old, new in RENAMED.items() if new in by_name]
 
 
 def _areas(only: str) -> list[str]:

@@ -25,7 +25,8 @@ import psutil
 
 from btcfi.adapters.store.spine.database import Store
 from tests.benchmarks import Row
-from tests.benchmarks.throughput import BATCH, MANY, WARM_EACH, make_due, proven
+from tests.benchmarks.fleet import BATCH, WARM_EACH, make_due, proven
+from tests.benchmarks.throughput import MANY
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 

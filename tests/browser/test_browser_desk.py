@@ -20,6 +20,8 @@ from btcfi.options.terms import OptionKind
 from tests.browser.conftest import missing
 from tests.browser.test_browser_console import faults, picture
 from tests.support.desk_world import desk_world
+from tests.support.sold_position import keep as keep_word
+from tests.support.sold_position import move_on, selling
 from tests.support.stored_contract import dealt, keep
 
 LONG = "W" * 199
@@ -217,6 +219,52 @@ def test_a_trader_takes_what_a_ticket_says_holds_it_closes_it_and_verifies_both_
         reader.get_by_text(words).wait_for()
 
 
+def test_a_trader_sells_a_position_to_a_third_account_which_holds_it_and_whose_writer_let_it(reader, browser, served):
+    desk, one = served.desk, served.near()
+    writer, holder, newcomer = (desk.join(name) for name in ("wrote-it", "sells-it", "takes-it"))
+    sale = selling(desk.hold(desk.trade(writer, holder, one.name, 1_500, 20)), now=desk.world.now)
+    option = sale.held.option_id
+
+    def said(who, word):
+        return keep_word(desk.world.store, who, word, now=desk.world.now)
+
+    let_in(reader, served, "sells-it")
+    reader.get_by_role("link", name=f"Sell {option}").click()
+    reader.get_by_text("has not consented").first.wait_for()
+    reader.get_by_label("You get, sats").fill("700000")
+    reader.get_by_role("heading", name="You sell it for 700,000 sats").wait_for()
+    assert reader.locator("#sell-command").inner_text() == f"btcfi market transfer offer {option} --price 700000sat"
+    assert faults(reader) == []
+    picture(reader, "desk-sell", full=True)
+    offer = sale.offer(holder)
+    said(holder, offer)
+
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme="light")
+    other = context.new_page()
+    let_in(other, served, "takes-it")
+    other.get_by_role("link", name="For sale").click()
+    other.locator("#link[data-state=live]").wait_for()
+    row = other.locator(f"#s-{offer.offer.id.hex()[:16]}")
+    row.get_by_text("nobody can take it yet").wait_for()
+    said(writer, sale.consent(writer))  # and the command comes by itself
+    row.get_by_text("btcfi market transfer take").wait_for()
+    assert "$" in row.locator("[data-label='Fair value']").inner_text()
+    assert faults(other) == []
+    picture(other, "desk-for-sale", full=True)
+    take = sale.take(newcomer, offer)
+    begun = said(newcomer, take)
+    row.wait_for(state="detached")
+    other.get_by_role("link", name="Positions", exact=True).first.click()
+    other.locator(f"#t-{begun.id}", has_text="who takes it").wait_for()
+    other.locator("#link[data-state=live]").wait_for()
+    move_on(desk.world.store, take, now=desk.world.now, final=True)
+    other.locator(f"#p-{begun.new_option_id}", has_text="taken from its holder for 700,000 sats").wait_for()
+    reader.goto(f"{served.url}/positions")
+    reader.locator(f"#e-{option}", has_text="you sold it on").wait_for()
+    assert faults(reader) == []
+    context.close()
+
+
 def test_a_trader_asks_for_a_quote_sees_the_answers_come_and_takes_the_best(reader, served):
     let_in(reader, served, "asking")
     reader.get_by_role("link", name="Quotes").click()
@@ -287,7 +335,7 @@ def test_every_page_of_an_account_has_no_serious_fault_and_fits_its_window(brows
     page.locator("#command").wait_for()
     assert faults(page) == []
     let_in(page, served, name)
-    for path in (f"/close/{made}", "/positions", "/quotes", "/account", "/"):
+    for path in (f"/close/{made}", f"/sell/{made}", "/for-sale", "/positions", "/quotes", "/account", "/"):
         page.goto(served.url + path)
         assert faults(page) == [], path
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
@@ -311,6 +359,7 @@ def test_every_desk_page_has_no_serious_fault_and_fits_its_window(browser, serve
         f"/search?q={LONG}",
         "/quotes",
         "/quotes?strike=nonsense",
+        "/for-sale",
         f"/book/{name}",
         f"/ticket/{name}",
         "/nowhere",

@@ -100,6 +100,9 @@ class Table:
             if owner in one.owners
         ]
 
+    def ours(self, owner):
+        return {one.funding for one in self.endings if owner in one.owners}
+
     def seat(self, owner):
         return Seat(self.holdings(owner), script=wallet_of(owner).script)
 
@@ -119,7 +122,7 @@ class Table:
         return self._entropy.to_bytes(32)
 
     def consider(self, owner, proposal, **changes):
-        given = {"authority": self.right, "entropy": self.entropy()} | changes
+        given = {"authority": self.right, "entropy": self.entropy(), "ours": self.ours(owner)} | changes
         return self.seats[owner].consider(proposal, self.secrets(owner), **given)
 
     def sign(self, owner, number, nonces, **changes):

@@ -122,12 +122,13 @@ class NetScene:
     refund_height: int = 350
     holder_coins: list | None = None
     writer_coins: list | None = None
+    of_event: dict = field(default_factory=dict)
+    """What its event says otherwise: the path whose value settles it."""
 
     def __post_init__(self):
-        self.event = event_of(self.book)
-        self.contract = contract_of(self.book, self.event)
+        self.event, self.contract = self.made()
         self.rule = ToleranceRule(tolerance=BasisPoints(self.tolerance))
-        self.buckets = self.contract.buckets(self.rule, premium=Sats(self.legs_premium))
+        self.buckets = self.ranges()
         self.announcements = tuple(announce(secret, self.event) for secret in ORACLES[: self.oracles])
         self.ledger, self.owner = MemoryLedger(), Yes()
         if self.holder_coins is None:
@@ -142,6 +143,15 @@ class NetScene:
             expiry_height=Height(self.expiry_height), refund_height=Height(self.refund_height), rate=RATE,
             announcements=self.announcements, threshold=self.threshold, cet_fee=Sats(300),
         )  # fmt: skip
+
+    def made(self):
+        """The event, and what each side puts in with what each range pays."""
+        of = event_of(self.book, **self.of_event)
+        return of, contract_of(self.book, of, path=of.path)
+
+    def ranges(self):
+        """What each range of outcomes pays the holder."""
+        return self.contract.buckets(self.rule, premium=Sats(self.legs_premium))
 
     def agreement(self, **changes):
         given = {

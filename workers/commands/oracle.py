@@ -16,6 +16,7 @@ import typer
 
 from btcfi.adapters.files import (
     read_untrusted_json,
+    read_untrusted_text,
     write_named,
     write_private,
 )
@@ -24,16 +25,21 @@ from btcfi.adapters.store.options import holds
 from btcfi.contracts.explain import fixing_in_words
 from btcfi.contracts.messages import decode_announcement, decode_attestation, encode_announcement, encode_attestation
 from btcfi.contracts.payouts import condition_of, decode_terms
+from btcfi.documents import printable
 from btcfi.errors import InvalidInputError, NotFoundError, RetryableError
 from btcfi.options.order import parse_dollars
 from btcfi.oracle import announcement, attestation
-from btcfi.oracle.announcement import OracleEvent, check_announcement
+from btcfi.oracle.announcement import NO_PROGRAM, OF_PATH, OracleEvent, check_announcement
 from btcfi.oracle.attestation import Attestation
-from btcfi.oracle.fixing import parse_fixing
+from btcfi.oracle.fixing import MINUTE, parse_fixing
+from btcfi.oracle.path import in_words, parse_path
+from btcfi.oracle.path_evidence import check_evidence, decode_evidence
 from btcfi.oracle.quote import BTC_USD
+from btcfi.payoffs.book_file import MAX_FILE, read_book
+from btcfi.payoffs.book_guest import PROGRAM as BOOK_PROGRAM
 from btcfi.proofs.window import MINUTES, ProvenWindow, settled_price
 from btcfi.secp256k1 import public_key_xonly
-from btcfi.surfaces import oracle_tlv
+from btcfi.surfaces import oracle_tlv, path_cli
 from btcfi.surfaces.oracle_cli import read_secret
 from btcfi.surfaces.party.side import place
 from btcfi.surfaces.rest.times import iso, parse_time
@@ -54,6 +60,7 @@ app = typer.Typer(
 app.command("serve")(serve)
 app.command("import-tlv")(oracle_tlv.import_)
 app.command("export-tlv")(oracle_tlv.export)
+app.command("check-path")(path_cli.check)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
@@ -87,8 +94,13 @@ def key(*, out: Annotated[Path, typer.Option("--out", help="Where to write it: a
 def announce(
     *,
     key: KeyFile,
-    option: Annotated[Path, typer.Option("--option", help="The option whose expiry minute is to be attested, JSON.")],
     out: Out,
+    option: Annotated[
+        Path | None, typer.Option("--option", help="The option whose expiry minute is to be attested, JSON.")
+    ] = None,
+    book: Annotated[
+        Path | None, typer.Option("--book", help="The net book instead, TOML: its expiry by --fixing, minute if none.")
+    ] = None,
     feed: Annotated[str, typer.Option("--feed", help="Whose price it is.")] = str(BTC_USD),
     preset: Annotated[str, typer.Option("--preset", help="The rule by which the price is agreed.")] = "standard",
     fixing: Annotated[
@@ -99,24 +111,69 @@ def announce(
         str | None, typer.Option("--since", help="With a barrier: the minute after which it is watched; default: now.")
     ] = None,
 ) -> None:
-    """Announce what will be attested for an option: its fixing, one nonce a digit. Again, it is the same file.
+    """Announce what will be attested for an option or a book: its fixing, one nonce a digit. Again, the same file.
 
     An option of an earlier release names no fixing: its minute's price is announced, rounded down.
     """
-    terms = decode_terms(read_untrusted_json(option, at_most=MAX_FILE_BYTES, what="option", named=True))
-    if fixing is not None and parse_fixing(fixing) != terms.window:
-        raise InvalidInputError("--fixing", fixing, f"{terms.window}, what the option names")
+    if (option is None) == (book is None):
+        raise InvalidInputError("--option", "and --book: both or neither", "one of them")
+    preset_hash = Hash32(bytes.fromhex(load_preset(preset).sha256))
     watched = slot_of(parse_time(since, "since") if since is not None else _now())
-    event = OracleEvent(
-        feed=feed, expiry=terms.expiry, program_hash=load_program(PROGRAM).program_hash,
-        preset_hash=Hash32(bytes.fromhex(load_preset(preset).sha256)), condition=condition_of(terms, watched),
-        version=1 if terms.fixing is None else 2, fixing=terms.window,
-    )  # fmt: skip
+    if book is not None:
+        event = _book_event(book, feed=feed, preset_hash=preset_hash, fixing=fixing, since=watched)
+    else:
+        event = _option_event(option, feed=feed, preset_hash=preset_hash, fixing=fixing, since=watched)
     made = announcement.announce(read_secret(key), event)
     _write(out, encode_announcement(made))
     found = {"event": event.id.hex(), "oracle_key": made.oracle_key.hex(), "minute": iso(event.expiry)}
     settles = fixing_in_words(event.fixing, event.expiry, event.rounding)
     typer.echo(json.dumps(found | {"settles_at": settles, "announcement": str(out)}, indent=1))
+
+
+@app.command("announce-path")
+def announce_path(
+    *,
+    key: KeyFile,
+    path: Annotated[str, typer.Option("--path", help="asian:60x24, cliquet:1440x7:-200:300, ladder:up:SINCE:RUNG/…")],
+    expiry: Annotated[str, typer.Option("--expiry", help="Its last minute.")],
+    out: Out,
+    fixing: Annotated[str, typer.Option("--fixing", help="What each of its observations is.")] = str(MINUTE),
+    feed: Annotated[str, typer.Option("--feed", help="Whose price it is.")] = str(BTC_USD),
+    preset: Annotated[str, typer.Option("--preset", help="The rule by which the price is agreed.")] = "standard",
+) -> None:
+    """Announce the value of a path, of no guest program: one nonce a digit. Again, it is the same file."""
+    event = OracleEvent(
+        feed=feed, expiry=slot_of(parse_time(expiry, "expiry")), program_hash=NO_PROGRAM,
+        preset_hash=Hash32(bytes.fromhex(load_preset(preset).sha256)), version=OF_PATH, fixing=parse_fixing(fixing),
+        path=parse_path(path),
+    )  # fmt: skip
+    made = announcement.announce(read_secret(key), event)
+    _write(out, encode_announcement(made))
+    found = {"event": event.id.hex(), "oracle_key": made.oracle_key.hex(), "minute": iso(event.expiry)}
+    words = "" if event.path is None else in_words(event.path)
+    typer.echo(json.dumps(found | {"settles_at": words, "announcement": str(out)}, indent=1))
+
+
+def _option_event(
+    option: Path | None, *, feed: str, preset_hash: Hash32, fixing: str | None, since: Slot
+) -> OracleEvent:
+    raw = read_untrusted_json(option or Path(), at_most=MAX_FILE_BYTES, what="option", named=True)
+    terms = decode_terms(raw)
+    if fixing is not None and parse_fixing(fixing) != terms.window:
+        raise InvalidInputError("--fixing", fixing, f"{terms.window}, what the option names")
+    return OracleEvent(
+        feed=feed, expiry=terms.expiry, program_hash=load_program(PROGRAM).program_hash, preset_hash=preset_hash,
+        condition=condition_of(terms, since), version=1 if terms.fixing is None else 2, fixing=terms.window,
+    )  # fmt: skip
+
+
+def _book_event(book: Path, *, feed: str, preset_hash: Hash32, fixing: str | None, since: Slot) -> OracleEvent:
+    text = read_untrusted_text(book, at_most=MAX_FILE, what="book", named=True)
+    found = read_book(text, what=printable(book.name, 80))
+    return OracleEvent(
+        feed=feed, expiry=found.expiry, program_hash=load_program(BOOK_PROGRAM).program_hash, preset_hash=preset_hash,
+        condition=found.condition(since), version=2, fixing=MINUTE if fixing is None else parse_fixing(fixing),
+    )  # fmt: skip
 
 
 @app.command()
@@ -128,7 +185,10 @@ def attest(
         str, typer.Option("--price", help="USD per BTC of the fixing; attested in whole dollars, as announced.")
     ] = "",
     minutes: Annotated[
-        Path | None, typer.Option("--minutes", help="The window's minutes, JSON, of which the fixing is computed.")
+        Path | None,
+        typer.Option(
+            "--minutes", help="The minutes of the window, JSON, or a path's evidence: the outcome is computed."
+        ),
     ] = None,
     out: Out,
     touched: Annotated[bool, typer.Option("--touched", help="The barrier was touched: pays nothing.")] = False,
@@ -137,18 +197,20 @@ def attest(
     """Attest the price of an announced event, once: the outcome is written beside the key before it is signed.
 
     The price is your word (--price), or what the event's fixing makes of its minutes (--minutes): a list of
-    {"slot": UNIX, "price_cents": PRICE} or {"slot": UNIX, "left_out": "void"}, in order.
+    {"slot": UNIX, "price_cents": PRICE} or {"slot": UNIX, "left_out": "void"}, in order. Of a path it is only what its
+    evidence makes, as `/v1/path` of an oracle gives it.
     """
     made = decode_announcement(read_untrusted_json(announced, at_most=MAX_FILE_BYTES, what="announcement", named=True))
     check_announcement(made, expected=made.event)
-    cents = _fixing_price(made.event, price, minutes)
+    computed = _path_outcome(made.event, price, minutes, touched=touched) if made.event.path is not None else None
+    cents = _fixing_price(made.event, price, minutes) if computed is None else CentsPerBtc(1)
     if touched and not made.event.condition:
         raise InvalidInputError("--touched", "the event has no barrier", "it left out")
     while _now() < made.event.expiry:
         if not wait:
             raise TooEarlyError(made.event.expiry)
         time.sleep(1)
-    outcome = made.event.outcome(cents, condition=touched)
+    outcome = made.event.outcome(cents, condition=touched) if computed is None else computed
     signed = attestation.attest(read_secret(key), made, outcome, FileLedger(key.with_name(key.name + ".ledger")))
     _write(out, encode_attestation(signed))
     found = {"event": made.event.id.hex(), "price_cents": made.event.price_of(outcome), "attestation": str(out)}
@@ -166,6 +228,14 @@ def _fixing_price(event: OracleEvent, price: str, minutes: Path | None) -> Cents
         fixing=event.fixing, end=event.expiry, rounding=event.rounding, digits=event.digits, minutes=said
     )
     return settled_price(window)
+
+
+def _path_outcome(event: OracleEvent, price: str, minutes: Path | None, *, touched: bool) -> int:
+    """Return the outcome of a path, computed from its evidence: no owner's word stands for so many minutes."""
+    if price or touched or minutes is None:
+        raise InvalidInputError("attest", f"the event is of a path, {event.path}", "--minutes with its evidence alone")
+    raw = read_untrusted_json(minutes, at_most=path_cli.MAX_FILE_BYTES, what="evidence", named=True)
+    return check_evidence(decode_evidence(raw), expected=event).outcome
 
 
 def _write(path: Path, message: dict[str, Any]) -> None:

@@ -28,6 +28,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from btcfi.adapters.chain.node import PortInUseError
+from btcfi.adapters.chain.pool import FeeMarket, look
 from btcfi.adapters.desk_key import load_desk
 from btcfi.adapters.oracle.client import OracleClient
 from btcfi.adapters.oracle.web import Web
@@ -48,11 +49,11 @@ from dashboards.trader.deps import ContractFacts, DeskDeps
 from settings.deployment import Deployment, load_deployment
 from settings.market_preset import load_market_preset
 from settings.preset import Preset, load_preset, rule_by_hash
-from tasks.context import hook_rule, make_context
+from tasks.context import fee_rule, hook_rule, make_context
 from tasks.pipeline import publish_pending
 from workers import logs
 from workers.app import create_app
-from workers.deployed import open_store, sale_rule
+from workers.deployed import node_of, open_store, sale_rule
 from workers.fleet import Fleet
 from workers.systems import console_pages
 
@@ -67,6 +68,12 @@ STOP_SECONDS: Final = 3
 
 ASK_ORACLES_SECONDS: Final = 10.0
 """Between two questions to an oracle that did not say its key."""
+
+POOL_SECONDS: Final = 10.0
+"""Between two looks into the node's pool for pages and the API."""
+
+POOL_TIMEOUT_SECONDS: Final = 5.0
+"""Who looks at a page waits no longer for the node."""
 
 LONGEST_BACKOFF_SECONDS: Final = 15.0
 """Longest wait between two attempts to publish; the relay of the cluster does it meanwhile."""
@@ -240,10 +247,35 @@ def make_deps(deployment: Deployment, store: Store, wake: Callable[[], None]) ->
         cors_origins=deployment.api_cors_origins,
         desk=_desk_card(deployment, rule),
         hooks=hook_rule(deployment) if deployment.webhooks else None,
+        pool=Pool(deployment) if deployment.node_url else None,
+        fee_rule=fee_rule(load_preset(deployment.preset)),
         market_rules=MarketRules(
             preset=market.name, preset_sha256=market.sha256, listing=market.listing, offers=market.offers, sales=rule
         ),
     )
+
+
+class Pool:
+    """The node's pool, asked at most once in ``POOL_SECONDS``, however many look."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._node = node_of(deployment, timeout_seconds=POOL_TIMEOUT_SECONDS)
+        self._lock = threading.Lock()
+        self._asked = -POOL_SECONDS
+        self._seen: FeeMarket | BtcfiError | None = None
+
+    def __call__(self) -> FeeMarket:
+        """Return what was seen last, or look again. Raises what the node's answer deserves."""
+        with self._lock:
+            if self._seen is None or time.monotonic() - self._asked >= POOL_SECONDS:
+                try:
+                    self._seen = look(self._node)
+                except BtcfiError as e:
+                    self._seen = e
+                self._asked = time.monotonic()
+            if isinstance(self._seen, BtcfiError):
+                raise self._seen
+            return self._seen
 
 
 def _desk_card(deployment: Deployment, rule: SaleRule) -> DeskCard | None:

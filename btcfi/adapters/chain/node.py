@@ -203,6 +203,16 @@ class PoolEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSize:
+    """How much waits in the memory pool."""
+
+    transactions: int
+    vsize: int
+    relay_fee: SatsPerKvb
+    """Below it the node takes none: its setting, or more when the pool is full."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Acceptance:
     """Whether the node would take a transaction."""
 
@@ -451,16 +461,29 @@ class Node:
         """Return what a waiting transaction pays. Raises NotFoundError when it does not wait."""
         with self._translated("waiting transaction", display_txid(txid)):
             found = self._call("getmempoolentry", display_txid(txid))
-        fees = found["fees"]
-        return PoolEntry(
-            fee=_sats(fees["base"]),
-            vsize=found["vsize"],
-            ancestors_fee=_sats(fees["ancestor"]),
-            ancestors_vsize=found["ancestorsize"],
-            descendants_fee=_sats(fees["descendant"]),
-            descendants_vsize=found["descendantsize"],
-            descendants_count=found["descendantcount"],
-        )
+        return _pool_entry(found)
+
+    def pool_entries_of(self, txids: Sequence[Txid]) -> list[PoolEntry | None]:
+        """Return what each of some transactions pays, None where it does not wait, in one round trip."""
+        found: list[PoolEntry | None] = []
+        for method, answer in self._batch([("getmempoolentry", (display_txid(txid),)) for txid in txids]):
+            try:
+                with self._translated("waiting transaction", method):
+                    found.append(_pool_entry(self._result(method, answer)))
+            except NotFoundError:
+                found.append(None)
+        return found
+
+    def pool_entries(self) -> list[PoolEntry]:
+        """Return everything that waits: some 600 bytes of an answer each, so ask ``pool_size`` first."""
+        return [_pool_entry(found) for found in self.call("getrawmempool", True).values()]
+
+    def pool_size(self) -> PoolSize:
+        """Return how much waits, and below which rate nothing is taken."""
+        found = self.call("getmempoolinfo")
+        return PoolSize(
+            transactions=found["size"], vsize=found["bytes"], relay_fee=SatsPerKvb(_sats(found["mempoolminfee"]))
+        )  # fmt: skip
 
     def pool_spenders(self, outpoints: Sequence[OutPoint]) -> list[Txid | None]:
         """Return for each outpoint the waiting transaction that spends it, or None, in one round trip."""
@@ -618,6 +641,19 @@ def _hex(name: Hash32) -> str:
 
 def _hash(text: str) -> Hash32:
     return hash32(bytes.fromhex(text)[::-1])
+
+
+def _pool_entry(found: Any) -> PoolEntry:  # noqa: ANN401 - JSON
+    fees = found["fees"]
+    return PoolEntry(
+        fee=_sats(fees["base"]),
+        vsize=found["vsize"],
+        ancestors_fee=_sats(fees["ancestor"]),
+        ancestors_vsize=found["ancestorsize"],
+        descendants_fee=_sats(fees["descendant"]),
+        descendants_vsize=found["descendantsize"],
+        descendants_count=found["descendantcount"],
+    )
 
 
 def _sats(amount: Decimal | int) -> Sats:

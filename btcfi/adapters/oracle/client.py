@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from btcfi.adapters.oracle.web import Web
 from btcfi.contracts.messages import decode_announcement, decode_attestation
@@ -12,6 +12,10 @@ from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import Announcement, OracleEvent, WrongAnnouncementError, check_announcement
 from btcfi.oracle.attestation import Attestation, WrongAttestationError, check_attestation
 from btcfi.oracle.event_query import query_of
+from btcfi.oracle.path_evidence import PathEvidence, check_evidence, decode_evidence
+
+EVIDENCE_SECONDS: Final = 60.0
+"""For the minutes of a quarter of a year; no settlement waits for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,15 @@ class OracleClient:
         if theirs is None:
             raise WrongAttestationError(event.id, f"{self.url} signs as {found.oracle_key.hex()[:16]}, no oracle of it")
         check_attestation(found, theirs)
+        return found
+
+    def evidence(self, event: OracleEvent) -> PathEvidence:
+        """Return what it says that a path's value is made of, computed again here.
+
+        Raises UnreachableError, RefusedAnswerError, InvalidInputError, WrongEvidenceError.
+        """
+        found = decode_evidence(replace(self.web, seconds=EVIDENCE_SECONDS).get("/v1/path", query_of(event)))
+        check_evidence(found, expected=event)
         return found
 
     def status(self) -> dict[str, Any]:

@@ -13,19 +13,21 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from threading import RLock
+from threading import Lock, RLock
 from typing import Any, Final
 
 import structlog
 
 from btcfi.adapters.oracle.folder import OracleFolder
 from btcfi.adapters.oracle.sources import MOST_MINUTES, MinuteState, Page, Served, Source
-from btcfi.errors import BtcfiError, InvalidInputError, NotHeldError, RetryableError
-from btcfi.oracle.announcement import Announcement, OracleEvent, announce
+from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, NotHeldError, RetryableError
+from btcfi.oracle.announcement import NO_PROGRAM, Announcement, OracleEvent, announce
 from btcfi.oracle.attestation import Attestation, attest
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.fixing import Said
 from btcfi.oracle.own_minutes import Computed, Lacking, OwnMinute, Span, Touch, compute, parse_condition
+from btcfi.oracle.path import Ladder
+from btcfi.oracle.path_evidence import PathEvidence, evidence_of
 from btcfi.oracle.quote import Feed
 from btcfi.oracle.round_book import Registry
 from btcfi.secp256k1 import public_key_xonly
@@ -70,8 +72,14 @@ AGAIN_SECONDS: Final = 1.0
 ANNOUNCED: Final = 256
 """Announcements kept; any other is made again, the same."""
 
+KEPT_EVIDENCE: Final = 4
+"""Of paths, in memory: 142,000 minutes each at most."""
+
 NEVER: Final = Slot(0)
 """Before which no minute lies: nothing is taken as stated."""
+
+MOST_NAMED: Final = 100
+"""Minutes left out that a line of the log names."""
 
 log = structlog.get_logger("btcfi.oracle")
 
@@ -101,6 +109,13 @@ class StillReadingError(TooEarlyError):
 
     def __init__(self, at: Slot) -> None:
         super().__init__(f"the minutes of the barrier are read up to {at}; ask again")
+
+
+class GatheringError(TooEarlyError):
+    """Evidence is gathered for one question at a time: of a quarter of a year it takes seconds."""
+
+    def __init__(self) -> None:
+        super().__init__("the evidence of a path is gathered for somebody else; ask again")
 
 
 class UnknownEventError(InvalidInputError):
@@ -153,6 +168,8 @@ class Oracle:
     _wanted: set[Slot] = field(init=False, default_factory=set)
     _next: Slot | None = field(init=False, default=None)
     _announce: Callable[[OracleEvent], Announcement] = field(init=False)
+    _evidence: OrderedDict[OracleEvent, PathEvidence] = field(init=False, default_factory=OrderedDict)
+    _gathering: Lock = field(init=False, default_factory=Lock)
 
     def __post_init__(self) -> None:
         """Read key and registry. Raises what the folder deserves."""
@@ -192,6 +209,41 @@ class Oracle:
                 return attest(self._secret, self._announce(event), outcome, ledger)
         return attest(self._secret, self._announce(event), outcome, ledger)
 
+    def evidence(self, event: OracleEvent) -> PathEvidence:
+        """Return what a path's value is made of, every minute of it, once it is known; nothing is signed by it.
+
+        It is what this oracle's minutes say now: where they say another outcome than was attested, because a word came
+        late, that is refused by name. Raises as ``attestation``, InvalidInputError for an event without a path, and
+        ConflictError.
+        """
+        rule = self._check(event)
+        if event.path is None:
+            raise InvalidInputError("event.path", "none", "the event of a path; a price's minutes are its fixing's")
+        with self._lock:
+            if (made := self._evidence.get(event)) is not None:
+                return made
+        if not self._gathering.acquire(blocking=False):
+            raise GatheringError
+        try:
+            return self._gathered(event, rule)
+        finally:
+            self._gathering.release()
+
+    def _gathered(self, event: OracleEvent, rule: ConsensusRule) -> PathEvidence:
+        outcome = self._computed(event, rule)
+        attested = self.folder.ledger().known(oracle_key=self.key, event=event.id)
+        seen: dict[Slot, tuple[Said, Span | None]] = {}
+        found = self._compute(event, rule, seen)
+        if isinstance(found, Lacking) or found.outcome != outcome or attested not in {None, outcome}:
+            raise ConflictError(f"event {event.id.hex()[:16]}: attested as {attested}, its minutes say {outcome} now")
+        made = evidence_of(event, found, seen)
+        if attested is not None:  # it says what was attested, so it never says less than a later one
+            with self._lock:
+                self._evidence[event] = made
+                while len(self._evidence) > KEPT_EVIDENCE:
+                    self._evidence.popitem(last=False)
+        return made
+
     def _check(self, event: OracleEvent) -> ConsensusRule:
         if event.feed != self.feed:
             raise UnknownEventError("feed", event.feed[:40], self.feed)
@@ -202,7 +254,8 @@ class Oracle:
         touch = parse_condition(event)
         if touch is not None and touch.since < event.expiry - HORIZON_SECONDS:
             raise UnknownEventError("condition", f"since {touch.since}", f"{HORIZON_SECONDS // 86_400} days at most")
-        if event.program_hash.hex() not in self.settings.programs:
+        by_hand = event.path is not None and event.program_hash == NO_PROGRAM
+        if not by_hand and event.program_hash.hex() not in self.settings.programs:
             raise UnknownEventError("program", event.program_hash.hex(), "a guest program of this release")
         try:
             return self.settings.rule_of(event.preset_hash.hex())
@@ -217,20 +270,15 @@ class Oracle:
         ends_in = event.expiry + SECONDS_PER_MINUTE - self.clock()
         if ends_in > 0:
             raise NotOverError(event, ends_in=ends_in)
-        self._complete(event.fixing.window(event.expiry))
+        self._complete(_observed(event))
         found = self._compute(event, rule)
         for _ in range(PAGES_AT_ONCE):
             if not isinstance(found, Lacking) or not self._fetch(found.slots):
                 break
             found = self._compute(event, rule)
-        touch = parse_condition(event)
-        if (
-            isinstance(found, Computed)
-            and touch is not None
-            and not found.touched
-            and self._fetch(self._void(touch, rule))
-        ):
-            found = self._compute(event, rule)  # a minute that one kept back would have touched nothing
+        # a minute that one kept back would have touched nothing, or left its place in a path to a later one
+        if isinstance(found, Computed) and self._fetch(self._void_minutes(event, found, rule)):
+            found = self._compute(event, rule)
         if isinstance(found, Lacking):
             self._want(found.slots)
             problems = self._problems()
@@ -238,22 +286,32 @@ class Oracle:
             raise MinutesLackingError(found, problems)
         log.info(
             "attested", event_id=event.id.hex(), outcome=found.outcome, price_cents=found.fixed.price,
-            minutes=len(found.fixed.used), left_out={str(at): why.value for at, why in found.fixed.left_out},
+            minutes=len(found.fixed.used), left_out={str(at): why.value for at, why in found.left_out[:MOST_NAMED]},
+            path=None if event.path is None else str(event.path), value_cents=found.value,
         )  # fmt: skip
         return found.outcome
 
-    def _compute(self, event: OracleEvent, rule: ConsensusRule) -> Computed | Lacking:
+    def _compute(
+        self, event: OracleEvent, rule: ConsensusRule, seen: dict[Slot, tuple[Said, Span | None]] | None = None
+    ) -> Computed | Lacking:
+        """Compute an event; ``seen`` gets what every minute that decided it says."""
         read = 0
 
-        def touched(at: Slot, touch: Touch) -> bool | None:
+        def says(at: Slot) -> tuple[Said, Span | None] | None:
             nonlocal read
             known, was_read = self._says(at, rule)
             read += was_read
             if read > MOST_READ:
                 raise StillReadingError(at)
+            if seen is not None and known is not None:
+                seen[at] = known
+            return known
+
+        def touched(at: Slot, touch: Touch) -> bool | None:
+            known = says(at)
             return None if known is None else touch.reached_in(known[1])
 
-        return compute(event, lambda at: self._said(at, rule), touched)
+        return compute(event, lambda at: None if (known := says(at)) is None else known[0], touched)
 
     def _complete(self, window: Iterable[int]) -> None:
         """Ask once more for the window's minutes that lack a node's word: another aggregator may have it."""
@@ -268,11 +326,23 @@ class Oracle:
     def _problems(self) -> list[str]:
         return [f"{name}: {seen.problem}" for name, seen in self.seen.items() if seen.problem]
 
-    def _void(self, touch: Touch, rule: ConsensusRule) -> list[Slot]:
-        """Return the minutes of a barrier that gave no price, as far as one question asks for them."""
-        with self._lock:
-            void = [at for at, said in self._sayings.get(rule, {}).items() if said[1] is None]
-        return sorted(at for at in void if touch.since < at <= touch.until)[: MOST_MINUTES * PAGES_AT_ONCE]
+    def _void_minutes(self, event: OracleEvent, found: Computed, rule: ConsensusRule) -> list[Slot]:
+        """Return the minutes without a price that might have decided otherwise, as far as one question asks for them.
+
+        Those of a barrier or a ladder that was not reached to its end, and those that a path's observations leave out.
+        """
+        since = [at for at, _ in found.left_out] if event.path is not None else []
+        watched = []
+        touch = parse_condition(event)
+        if touch is not None and not found.touched:
+            watched.append(touch.since)
+        if isinstance(event.path, Ladder) and found.reached < len(event.path.rungs):
+            watched.append(event.path.since)
+        if watched:
+            with self._lock:
+                void = [at for at, said in self._sayings.get(rule, {}).items() if said[1] is None]
+            since += [at for at in void if min(watched) < at <= event.expiry]
+        return sorted(set(since))[: MOST_MINUTES * PAGES_AT_ONCE]
 
     # ---- its minutes
 
@@ -494,3 +564,12 @@ class Oracle:
                 for name, seen in self.seen.items()
             ],
         }
+
+
+def _observed(event: OracleEvent) -> list[Slot]:
+    """Return the minutes that an event's fixing looks at, of a path's the newest that one question asks for."""
+    if event.path is None:
+        return [Slot(at) for at in event.fixing.window(event.expiry)]
+    most = MOST_MINUTES * PAGES_AT_ONCE
+    times = event.path.times(event.expiry)[-most:]
+    return [Slot(at) for end in times for at in event.fixing.window(end)][-most:]

@@ -17,7 +17,7 @@ from btcfi.contracts.reopen import Origin, Reopened, Statement, reopen
 from btcfi.contracts.setup import Agreement, SetupPolicy
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError, NotHeldError
 from btcfi.options.terms import OptionTerms
-from btcfi.oracle.announcement import DigitPoints, OracleEvent
+from btcfi.oracle.announcement import Announcement, DigitPoints, OracleEvent, WrongAnnouncementError
 from btcfi.units import CentsPerBtc, Hash32, Sats
 
 REMEMBERED: Final = 16
@@ -187,3 +187,18 @@ def _remember(known: dict[K, V], key: K, value: V) -> None:
     while len(known) >= REMEMBERED:
         known.pop(next(iter(known)))
     known[key] = value
+
+
+def check_announcements(offered: Sequence[Announcement], expected: Sequence[Announcement]) -> None:
+    """Refuse a contract whose oracles, nonces or number are not those that we have from the oracles themselves.
+
+    An announcement of the same event by another key would let its owner attest whatever pays it.
+    """
+    ours, theirs = {one.digest() for one in expected}, [one.digest() for one in offered]
+    event = expected[0].event.id.hex()[:16] if expected else "nothing"
+    if not expected or len(theirs) != len(ours) or set(theirs) != ours:
+        strangers = [one.oracle_key.hex()[:16] for one in offered if one.digest() not in ours]
+        problem = f"the offer has {len(theirs)} oracles, you have {len(ours)}"
+        if strangers:
+            problem += f"; not as you have them: {', '.join(strangers)}"
+        raise WrongAnnouncementError(event, problem)

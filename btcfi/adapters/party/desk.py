@@ -14,7 +14,15 @@ from typing import Final
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.keystore import Keystore
-from btcfi.adapters.party.agreements import Agreements, ReopenedError, StepOutOfOrderError, WithdrawnError
+from btcfi.adapters.party.agreements import (
+    Agreements,
+    ReopenedError,
+    StepOutOfOrderError,
+    WithdrawnError,
+    check_announcements,
+)
+from btcfi.adapters.party.batch_deals import BatchDeals
+from btcfi.adapters.party.book_desk import BookDesk
 from btcfi.adapters.party.close_deals import CloseDeals
 from btcfi.adapters.party.closing import Closer
 from btcfi.adapters.party.funding import Funder
@@ -26,7 +34,7 @@ from btcfi.adapters.party.sending import PaymentSender
 from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.adapters.party.transfer_deals import TransferDeals
 from btcfi.adapters.party.wallet import PartyWallet
-from btcfi.adapters.party.watching import Watcher
+from btcfi.adapters.party.watching import Report, Watcher
 from btcfi.bitcoin.address import decode_address
 from btcfi.bitcoin.fees import (
     FeeRule,
@@ -42,7 +50,9 @@ from btcfi.contracts.payouts import decode_terms
 from btcfi.contracts.setup import Agreement, SetupPolicy
 from btcfi.contracts.summary import CloseSummary, Summary, summary_of
 from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, NotFoundError
-from btcfi.oracle.announcement import Announcement, WrongAnnouncementError
+from btcfi.oracle.announcement import Announcement
+from btcfi.oracle.attestation import Attestation
+from btcfi.payoffs.book_deal import BookSummary
 from btcfi.secp256k1 import public_key_compressed
 from btcfi.units import Height, Sats, Slot, Txid, UnixSeconds
 
@@ -89,7 +99,8 @@ class PartyDesk:
 
     def __init__(
         self, store: PartyStore, keystore: Keystore, node: Node, guest: Guest, *, fees: FeeRule,
-        show: Callable[[Summary | CloseSummary], None] = lambda _: None, clock: Callable[[], float] = time.time,
+        show: Callable[[Summary | CloseSummary | BookSummary], None] = lambda _: None,
+        clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         """Open the desk. show: sees what is about to be signed, before it is, and refuses by raising.
 
@@ -102,12 +113,17 @@ class PartyDesk:
         self._funder = Funder(store, node, self.wallet, self._agreements, fees=fees)
         self.bump, self.cancel = self._funder.bump, self._funder.cancel
         self.payments = PaymentSender(store, node, self.wallet, fees=fees)
-        self._watcher = Watcher(
-            store, keystore, node, self.wallet, self._agreements, fees=fees, take_home=self._funder.cancel
-        )
         self.closes = CloseDeals(
             store, keystore, node, self._agreements, authority=self._authority, show=show, clock=clock,
             dead_ends=self._dead_ends,
+        )  # fmt: skip
+        self.batches = BatchDeals(
+            store, keystore, node, self._agreements, authority=self._authority,
+            alone=self.closes.check_live, clock=clock,
+        )  # fmt: skip
+        self._watcher = Watcher(
+            store, keystore, node, self.wallet, self._agreements, fees=fees, take_home=self._funder.cancel,
+            holds=self.batches.holds,
         )  # fmt: skip
         self.transfers = TransferDeals(
             store, keystore, node, self._agreements, wallet=self.wallet, funder=self._funder,
@@ -117,12 +133,23 @@ class PartyDesk:
         self._closer = Closer(
             store, keystore, node, self._agreements, authority=self._authority, show=show, alone=self.closes.check_live
         )
+        self.books = BookDesk(
+            store, keystore, node, guest, wallet=self.wallet, fees=fees, authority=self._authority, policy=self._policy,
+            check_coins=self._check_coins, check_heights=self._check_heights, home=self._funder.home,
+            pay_more=self._funder.pay_more,
+            show=show, clock=clock,
+        )  # fmt: skip
+        self._watcher.also = self.books.announcements
         self._known_orders: dict[str, str] | None = None
         self.request_close, self.answer_close = self._closer.request, self._closer.answer
         self.finish_close, self.check_exercise = self._closer.finish, self._closer.check_exercise
-        self.learn, self.watch = self._watcher.learn, self._watcher.watch
+        self.learn = self._watcher.learn
         self.contract_id, self.proof_root = self._agreements.id_of, self._agreements.proof_root
         self.address, self.balance = self.wallet.address, self.wallet.balance
+
+    def watch(self, attestations: Sequence[Attestation] = ()) -> list[Report]:
+        """Walk the chain for every contract and every book, and do what is due, as ``Watcher.watch`` does."""
+        return [*self._watcher.watch(attestations), *self.books.watch()]
 
     def _dead_ends(self, contract: PartyContract) -> Collection[Txid]:
         return self.transfers.dead_ends(contract)  # which is made after the closes: each knows the other's ends
@@ -197,7 +224,7 @@ class PartyDesk:
             return before
         role, authority = offer.role.other, self.check(offer)
         if announcements is not None:
-            _check_announcements(offer.terms.announcements, announcements)
+            check_announcements(offer.terms.announcements, announcements)
         if agreed is not None and bid in self.orders():
             raise OrderTakenError(bid, self.orders()[bid])
         self._check_coins(offer.party.coins)
@@ -278,6 +305,7 @@ class PartyDesk:
         # read once: only this desk writes the folder
         if self._known_orders is None:
             self._known_orders = {one.order: one.offer.id.hex() for one in self._store.contracts() if one.order}
+        self._known_orders.update(self.transfers.made)
         return self._known_orders
 
     def accepted(self, offer: Offer) -> Accept | None:
@@ -518,11 +546,11 @@ class PartyDesk:
     # ---- what it asks before it signs
 
     def _authority(self, contract: str = "") -> Authority:
-        """Return the right to sign now. contract: one of ours, whose own stake is not counted twice."""
+        """Return the right to sign now. contract: one of ours or a book, whose own stake is not counted twice."""
         chain = self._node.chain_info()
         others = [one for one in self._store.contracts() if one.offer.id.hex() != contract]
         coins = {*self.wallet.scan().coins, *self._unspent_outside(others)}
-        exposure = sum(_stake(one) for one in others if not _ended(one, coins))
+        exposure = sum(_stake(one) for one in others if not _ended(one, coins)) + self.books.exposure(besides=contract)
         situation = Situation(
             network=chain.chain, height=chain.height, time=chain.median_time, exposure=Sats(exposure),
             clock=UnixSeconds(int(self._clock())),
@@ -559,12 +587,14 @@ class PartyDesk:
         A seller who could take the collateral back before the expiry would have sold nothing. Where the chain's clock
         is beyond the expiry, as in a replay, only the delay is asked for.
         """
+        self._check_heights(decode_terms(terms.option).expiry, terms.refund_height)
+
+    def _check_heights(self, expiry: Slot, refund_height: Height) -> None:
         chain, delay = self._node.chain_info(), self._policy().min_refund_delay
-        expiry = decode_terms(terms.option).expiry
         least = expected_height(chain.height, expiry - chain.median_time) + delay
-        if terms.refund_height < least:
+        if refund_height < least:
             raise InvalidInputError(
-                "refund_height", f"{terms.refund_height:,} at block {chain.height:,}",
+                "refund_height", f"{refund_height:,} at block {chain.height:,}",
                 f"{least:,} or more: {delay} blocks after the expiry",
             )  # fmt: skip
 
@@ -633,18 +663,3 @@ def _ended(contract: PartyContract, coins: Collection[OutPoint]) -> bool:
     if contract.watch is None:
         return contract.ours is not None and not any(coin.outpoint in coins for coin in contract.ours.coins)
     return contract.ended
-
-
-def _check_announcements(offered: Sequence[Announcement], expected: Sequence[Announcement]) -> None:
-    """Refuse an offer whose oracles, nonces or number are not those that we have from the oracles themselves.
-
-    An announcement of the same event by another key would let its owner attest whatever pays it.
-    """
-    ours, theirs = {one.digest() for one in expected}, [one.digest() for one in offered]
-    event = expected[0].event.id.hex()[:16] if expected else "nothing"
-    if not expected or len(theirs) != len(ours) or set(theirs) != ours:
-        strangers = [one.oracle_key.hex()[:16] for one in offered if one.digest() not in ours]
-        problem = f"the offer has {len(theirs)} oracles, you have {len(ours)}"
-        if strangers:
-            problem += f"; not as you have them: {', '.join(strangers)}"
-        raise WrongAnnouncementError(event, problem)

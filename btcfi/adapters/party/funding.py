@@ -65,7 +65,10 @@ class Funder:
         contract = self._store.load(name)
         if contract.cancelled is not None:
             raise CannotBumpError(name, "it was cancelled", "`btcfi party cancel` again pays more for that")
-        funding = self._agreements.of(contract).funding.transaction
+        return self.pay_more(name, self._agreements.of(contract).funding.transaction)
+
+    def pay_more(self, name: str, funding: Transaction) -> Transaction:
+        """Pay more for a funding of this name that waits in the pool, as ``bump`` does for a contract's."""
         entry = self._waiting_funding(name, funding)
         ours = self._largest_of_ours(name, funding)
         waiting = waiting_on(self._node, [ours.outpoint]).get(ours.outpoint)

@@ -60,7 +60,7 @@ from btcfi.contracts.messages import (
 )
 from btcfi.contracts.watch import Action
 from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, NotFoundError, RetryableError
-from btcfi.market import closing, transfer_letters
+from btcfi.market import batch_letters, closing, transfer_letters
 from btcfi.market.part import WHERE
 from btcfi.market.transferring import Round
 from btcfi.units import Height, display_txid
@@ -140,6 +140,9 @@ class PartyMail:
             **{f"btcfi/{kind}": partial(self._transfer_ask, said) for kind, said in transfer_letters.ASKS.items()},
             f"btcfi/{transfer_letters.DONE}": self._transfer_done,
             f"btcfi/{transfer_letters.OVER}": self._transfer_over,
+            f"btcfi/{batch_letters.PROPOSAL}": self._batch_proposal,
+            f"btcfi/{batch_letters.ALL}": self._batch_all,
+            f"btcfi/{batch_letters.DONE}": self._batch_done,
         }
         for folder in (*self._sources, outbox, *([] if bids is None else [bids / "used"])):
             with suppress(UntrustedFileError):  # something else lies there: the chain is watched all the same
@@ -166,10 +169,16 @@ class PartyMail:
         if here != self._walked or monotonic() >= self._look_again:
             reports = self._desk.watch()
             self._write_status(reports)
+            self._say_yes(reports)
             self._walked = here
             contested = any(report.action in _CONTESTED or report.status is None for report in reports)
             self._look_again = monotonic() + LOOK_AGAIN_SECONDS if contested else inf
         return handled
+
+    def _say_yes(self, reports: Sequence[Report]) -> None:
+        """Tell the desk, once a run, which contracts may end together with others, where our owner lets them."""
+        for option in self._desk.batches.due_yes({report.name: report.status for report in reports}):
+            self._put(f"{option}.{batch_letters.YES}.json", batch_letters.encode_yes())
 
     def _outbox_waits(self) -> bool:
         with suppress(OSError), real_folder(self._outbox):
@@ -408,6 +417,19 @@ class PartyMail:
     def _transfer_over(self, message: Any, _: str) -> None:  # noqa: ANN401 - JSON
         self._desk.transfers.over(message)
         self._walked = None  # what was signed goes home by the watch
+
+    def _batch_proposal(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
+        """Answer with our nonces, once all of it follows from our own records; until we know the price it waits."""
+        said = self._desk.batches.proposed(batch_letters.decode_proposal(message, name))
+        return batch_letters.NONCES, batch_letters.encode_nonces(said)
+
+    def _batch_all(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
+        said = self._desk.batches.signed(batch_letters.decode_all(message, name))
+        return batch_letters.PARTIALS, batch_letters.encode_partials(said)
+
+    def _batch_done(self, message: Any, name: str) -> None:  # noqa: ANN401 - JSON
+        self._desk.batches.done(batch_letters.decode_done(message, name))
+        self._walked = None
 
     def _attestation(self, message: Any, _: str) -> None:  # noqa: ANN401 - JSON
         self._learned += self._desk.learn(decode_attestation(message))

@@ -14,10 +14,11 @@ from typing import Any, Final, Protocol
 
 from btcfi.adapters.party.close_yes import say_yes, waiting_closes
 from btcfi.adapters.party.market_ledger import MarketLedger
-from btcfi.adapters.party.store import PartyStore
+from btcfi.adapters.party.store import PartyContract, PartyStore
+from btcfi.adapters.party.transfer_book import KeptWord, TransferBook
 from btcfi.adapters.signed_http import DeskAwayError, DeskRefusedError
-from btcfi.contracts.mandate import Authority, Mandate, OutsideMandateError, WrongMandateError
-from btcfi.contracts.messages import Role
+from btcfi.contracts.mandate import Authority, CloseRule, Mandate, OutsideMandateError, WrongMandateError
+from btcfi.contracts.messages import Role, contract_id
 from btcfi.contracts.payouts import decode_terms
 from btcfi.documents import printable
 from btcfi.errors import InvalidInputError
@@ -30,13 +31,16 @@ from btcfi.market.making import (
     LeftOut,
     MakingRule,
     Quoted,
+    Written,
     changes,
     close_refusal,
+    consents,
     firm_offer,
     paused,
     quotes,
 )
 from btcfi.market.request import QuoteRequest, decode_signed_request
+from btcfi.market.transfer import SignedTransferConsent, TransferConsent, encode_signed, sign_consent
 from btcfi.options.terms import required_collateral
 from btcfi.oracle.freshness import MarketStatus
 from btcfi.pricing.portfolio import Market
@@ -340,6 +344,62 @@ class MarketMaker:
             said.append((kept.option, refusal))
         return said
 
+    # ---- consenting
+
+    def consents(self, store: PartyStore) -> list[tuple[str, str | None]]:
+        """Consent to changes of buyer of contracts that we wrote, as our rule says; return each option and why not.
+
+        Nothing without ``consent_sats`` in the rule, nor where the mandate allows no close as agreed: a consent is a
+        promise to sign. Each is in the folder before the desk has it, and is withdrawn there if the desk does not take
+        it. Raises DeskAwayError, InvalidInputError for a file that is none of a word.
+        """
+        look = self._seen
+        if self.rule.consent_sats == 0 or look is None or look.market is None:
+            return []
+        if look.status is not MarketStatus.TRADING or not self._signs_agreed():
+            return []
+        book, now = TransferBook(store.folder), UnixSeconds(int(self.clock()))
+        ours = {one.order: one for one in store.contracts() if _may_change(one)}
+        said = [one for one in book.words() if one.kind == "consent" and one.valid_until > now]
+        standing = {_contract_of(one): not one.withdrawn for one in sorted(said, key=lambda one: not one.withdrawn)}
+        plan = consents(self.rule, look.market, [
+            Written(
+                option=option, terms=decode_terms(one.offer.terms.option), consented=standing.get(_id_of(one)) is True,
+                declined=standing.get(_id_of(one)) is False,
+            )
+            for option, one in ours.items()
+        ])  # fmt: skip
+        given: list[tuple[str, str | None]] = []
+        for option, seconds in plan.seconds.items():
+            try:
+                self._consent(store, book, _id_of(ours[option]), UnixSeconds(now + seconds))
+            except DeskRefusedError as e:  # one contract's trouble is its own, and is not asked again in its time
+                given.append((option, f"the desk: {str(e)[:SHOWN]}"))
+            else:
+                given.append((option, None))
+        return [*given, *plan.left_out.items()]
+
+    def _signs_agreed(self) -> bool:
+        if self.authority is None:
+            return True
+        try:
+            return self.authority().mandate.close is CloseRule.AGREED
+        except WrongMandateError:
+            return False
+
+    def _consent(self, store: PartyStore, book: TransferBook, contract: Hash32, until: UnixSeconds) -> None:
+        made = TransferConsent(
+            seller=self.identity, desk=self.desk, contract_id=contract, valid_until=until,
+            number=self.ledger.next_number(),
+        )  # fmt: skip
+        word = book.say(KeptWord(signed=sign_consent(made, self.request_secret, self.random())))
+        try:
+            self.http.post("/transfers/consents", encode_signed(word.signed))
+        except (DeskAwayError, DeskRefusedError):
+            with store.alone():
+                book.withdraw(word.id)
+            raise
+
     # ---- quoting
 
     def quoted(self, look: Look) -> Quoted:
@@ -510,6 +570,24 @@ class MarketMaker:
         for name in names:
             for known in (self._posted, self._going, self._unanswered):
                 known.pop(name, None)
+
+
+def _may_change(one: PartyContract) -> bool:
+    """Return whether a contract is one of ours to consent to: written at a desk, funded, with no end under way."""
+    written = one.role is Role.SELLER and bool(one.order) and one.accept is not None and one.funded
+    return written and not (one.withdrawn or one.ended or one.cancelled or one.closes or one.reopenings)
+
+
+def _id_of(one: PartyContract) -> Hash32:
+    accept = one.accept
+    assert accept is not None  # noqa: S101 - as ``_may_change`` has looked
+    return contract_id(one.offer, accept.party)
+
+
+def _contract_of(word: KeptWord) -> Hash32:
+    signed = word.signed
+    assert isinstance(signed, SignedTransferConsent)  # noqa: S101 - of that kind
+    return signed.consent.contract_id
 
 
 def _is_not_there(e: DeskRefusedError | DeskAwayError) -> bool:

@@ -39,7 +39,7 @@ from btcfi.contracts.messages import MAX_MESSAGE_BYTES
 from btcfi.contracts.splice import Owner
 from btcfi.documents import parse_json
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
-from btcfi.market import closing, transfer_letters
+from btcfi.market import batch_letters, closing, transfer_letters
 from btcfi.market.account import Registration
 from btcfi.market.letter import (
     LETTER_NAME,
@@ -78,6 +78,7 @@ REMEMBERED: Final = 1_024
 OF_THE_DESK: Final = frozenset(
     {"proposal", "withdrawal", "close-proposal", "attestation", closing.GO, closing.DONE, closing.OVER}
     | {*transfer_letters.ASKS, transfer_letters.DONE, transfer_letters.OVER}
+    | batch_letters.OF_THE_DESK
 )
 OF_THE_OTHER: Final = frozenset({"offer", "accept", "sign", "close-request", "close-answer", closing.OFFER})
 """Kinds of letters by whose word they are."""

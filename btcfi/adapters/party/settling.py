@@ -6,8 +6,9 @@ says is signed, written down, and only then sent.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.chain.pool import asking_rate, waiting_on
@@ -18,6 +19,7 @@ from btcfi.adapters.party.wallet import PartyWallet
 from btcfi.bitcoin.fees import FeeRule
 from btcfi.bitcoin.transaction import OutPoint, Transaction
 from btcfi.bitcoin.wallet import Coin
+from btcfi.contracts.execution import ExecutionPlan
 from btcfi.contracts.messages import Role
 from btcfi.contracts.metadata import read_record
 from btcfi.contracts.option import Settlement, complete_settlement, sign_settlement
@@ -44,32 +46,45 @@ REFUND_TARGET_BLOCKS: Final = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Pool:
+class Pool:
+    """The pool as a settlement sees it, and the coins that may pay."""
+
     view: View
     coins: list[Coin]
 
 
-class Settler:
-    """One party's spends of collaterals. It signs with the wallet's and the contract's own keys, for its own money."""
+class Paying(Protocol):
+    """What is settled by a CET, as its file has it."""
+
+    role: Role
+    children: tuple[Version, ...]
+    settlement: Transaction | None
+
+
+P = TypeVar("P", bound=Paying)
+
+
+class CetSender(Generic[P]):
+    """Sends attested CETs with children that pay, each written down before it is sent."""
 
     def __init__(
-        self, store: PartyStore, keystore: Keystore, node: Node, wallet: PartyWallet, agreements: Agreements, *,
-        fees: FeeRule,
+        self, node: Node, wallet: PartyWallet, *, fees: FeeRule, keep: Callable[[P], object],
+        root: Callable[[P, int], Hash32],
     ) -> None:  # fmt: skip
-        self._store, self._keystore, self._node, self._wallet = store, keystore, node, wallet
-        self._agreements, self._fees = agreements, fees
+        """Take a node and a wallet. keep: writes a contract down. root: of its proof at an outcome, by our own run."""
+        self._node, self._wallet, self._fees, self._write, self._root = node, wallet, fees, keep, root
 
-    def settle(self, contract: PartyContract, agreement: Agreement, cet: CompletedCet, *, tip: Height) -> str:
+    def settle(self, contract: P, plan: ExecutionPlan, cet: CompletedCet, *, tip: Height) -> str:
         """Send an attested CET as the pool asks for it; return why nothing was sent, or nothing.
 
         Raises TxRejectedError when the node refuses it: what was signed is kept, and tried again.
         """
-        chain = agreement.plan.contract
+        chain = plan.contract
         terms = Terms(
             expiry_height=chain.expiry_height, refund_height=chain.refund_height, rule=self._fees,
             stake=stake_of(cet, seller=contract.role is Role.SELLER),
         )  # fmt: skip
-        pool = self._pool(contract, agreement.plan.funding, cet, tip=tip)
+        pool = self._pool(contract.children, plan.funding, cet, tip=tip)
         step = next_step(cet, contract.children, pool.coins, pool.view, terms, change_script=self._wallet.script)
         match step:
             case Wait():
@@ -84,6 +99,60 @@ class Settler:
                 child = self._child(contract, cet, step, tip=tip)
                 self._node.send_package([cet.transaction, child])
         return ""
+
+    def _pool(self, sent: Sequence[Version], collateral: OutPoint, cet: CompletedCet, *, tip: Height) -> Pool:
+        return look_at_pool(self._node, self._wallet, sent, collateral, cet, tip=tip)
+
+    def _child(self, contract: P, cet: CompletedCet, step: Fresh, *, tip: Height) -> Transaction:
+        """Sign a child and write it down, which keeps its coin for it; it carries the root of our own proof."""
+        root = _root_of(contract.children) or self._root(contract, cet.outcome)
+        child = child_paying(cet, step.coin, fee=step.fee, change_script=self._wallet.script, proof_root=root)
+        signature = self._wallet.keys[step.coin.key_index].sign_input(child.transaction, COIN_INPUT, child.spent)
+        signed = child.transaction.with_witness(COIN_INPUT, [signature])
+        contract.children = (*contract.children, Version(transaction=signed, fee=child.fee, height=tip))
+        self._keep(contract, cet.transaction)
+        return signed
+
+    def _keep(self, contract: P, settlement: Transaction) -> None:
+        contract.settlement = settlement
+        self._write(contract)
+
+
+def look_at_pool(
+    node: Node, wallet: PartyWallet, sent: Sequence[Version], collateral: OutPoint, cet: CompletedCet, *, tip: Height
+) -> Pool:  # fmt: skip
+    """Return what the pool holds of a settlement, and the coins that may pay for it. sent: versions of its child."""
+    ours = {version.transaction.txid for version in sent}
+    kept = [version.transaction.inputs[COIN_INPUT].outpoint for version in sent]
+    coins = wallet.free(kept)
+    waiting = waiting_on(node, [collateral, *cet.outpoints, *(coin.outpoint for coin in coins)])
+    spender = waiting.get(collateral)
+    child = next((waiting[outpoint] for outpoint in reversed(cet.outpoints) if outpoint in waiting), None)
+    cet_waits = spender is not None and spender.txid == cet.transaction.txid
+    view = View(
+        tip=tip, estimate=asking_rate(node, SETTLE_TARGET_BLOCKS), cet_waits=cet_waits,
+        anchor=child, rival=None if cet_waits else spender,
+    )  # fmt: skip
+    free = [one for one in coins if one.outpoint not in waiting or waiting[one.outpoint].txid in ours]
+    return Pool(view=view, coins=free)
+
+
+class Settler:
+    """One party's spends of collaterals. It signs with the wallet's and the contract's own keys, for its own money."""
+
+    def __init__(
+        self, store: PartyStore, keystore: Keystore, node: Node, wallet: PartyWallet, agreements: Agreements, *,
+        fees: FeeRule,
+    ) -> None:  # fmt: skip
+        self._store, self._keystore, self._node, self._fees = store, keystore, node, fees
+        self._cets: CetSender[PartyContract] = CetSender(
+            node, wallet, fees=fees, keep=store.save,
+            root=lambda contract, outcome: agreements.proof_root(contract.offer, outcome),
+        )  # fmt: skip
+
+    def settle(self, contract: PartyContract, agreement: Agreement, cet: CompletedCet, *, tip: Height) -> str:
+        """Send an attested CET as ``CetSender.settle`` does."""
+        return self._cets.settle(contract, agreement.plan, cet, tip=tip)
 
     def refund(self, contract: PartyContract, agreement: Agreement, *, tip: Height) -> str:
         """Send the refund, or one that pays more; return why nothing was sent, or nothing. Raises TxRejectedError."""
@@ -108,31 +177,6 @@ class Settler:
                 self._node.send(refund)
         return ""
 
-    def _pool(self, contract: PartyContract, collateral: OutPoint, cet: CompletedCet, *, tip: Height) -> _Pool:
-        ours = {version.transaction.txid for version in contract.children}
-        kept = [version.transaction.inputs[COIN_INPUT].outpoint for version in contract.children]
-        coins = self._wallet.free(kept)
-        waiting = waiting_on(self._node, [collateral, *cet.outpoints, *(coin.outpoint for coin in coins)])
-        spender = waiting.get(collateral)
-        child = next((waiting[outpoint] for outpoint in reversed(cet.outpoints) if outpoint in waiting), None)
-        cet_waits = spender is not None and spender.txid == cet.transaction.txid
-        view = View(
-            tip=tip, estimate=asking_rate(self._node, SETTLE_TARGET_BLOCKS), cet_waits=cet_waits,
-            anchor=child, rival=None if cet_waits else spender,
-        )  # fmt: skip
-        free = [one for one in coins if one.outpoint not in waiting or waiting[one.outpoint].txid in ours]
-        return _Pool(view=view, coins=free)
-
-    def _child(self, contract: PartyContract, cet: CompletedCet, step: Fresh, *, tip: Height) -> Transaction:
-        """Sign a child and write it down, which keeps its coin for it; it carries the root of our own proof."""
-        root = _root_of(contract) or self._agreements.proof_root(contract.offer, cet.outcome)
-        child = child_paying(cet, step.coin, fee=step.fee, change_script=self._wallet.script, proof_root=root)
-        signature = self._wallet.keys[step.coin.key_index].sign_input(child.transaction, COIN_INPUT, child.spent)
-        signed = child.transaction.with_witness(COIN_INPUT, [signature])
-        contract.children = (*contract.children, Version(transaction=signed, fee=child.fee, height=tip))
-        self._keep(contract, cet.transaction)
-        return signed
-
     def _keep(self, contract: PartyContract, settlement: Transaction) -> None:
         contract.settlement = settlement
         self._store.save(contract)
@@ -147,9 +191,9 @@ def refunds_of(contract: PartyContract, refund_height: Height) -> tuple[Version,
     return (Version(transaction=old, fee=Sats(fee), height=refund_height),)
 
 
-def _root_of(contract: PartyContract) -> Hash32 | None:
+def _root_of(children: Sequence[Version]) -> Hash32 | None:
     """Return the proof root that earlier versions carry: the guest need not run again."""
-    for version in contract.children:
+    for version in children:
         if (record := read_record(version.transaction.outputs[-1].script)) is not None:
             return record[1]
     return None

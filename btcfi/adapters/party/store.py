@@ -556,6 +556,10 @@ _CONTRACT: Final = record(
 )
 
 
+encode_version, encode_watch, encode_policy, encode_transaction = _encode_version, _encode_watch, _encode_policy, _hex
+VERSION_RULE, WATCH_RULE, POLICY_RULE, TRANSACTION_RULE = _VERSION, _WATCH, _POLICY, _TRANSACTION
+"""How parts of a contract's file are written and read, for the files of other kinds of contract (``book_files``)."""
+
 _PAYMENT: Final = record(Payment, transaction=_TRANSACTION, fee=("fee_sats", _SATS), replaces=listed(_TXID))
 
 

@@ -23,7 +23,7 @@ from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.market.transfer import (
     SignedTransferConsent,
     SignedTransferOffer,
-    SignedTransferTake,
+    SignedWord,
     TransferConsent,
     TransferOffer,
     TransferPart,
@@ -32,10 +32,8 @@ from btcfi.market.transfer import (
     decode_signed_consent,
     decode_signed_offer,
     decode_signed_take,
-    encode_consent,
-    encode_offer,
     encode_part,
-    encode_take,
+    encode_signed,
 )
 from btcfi.records import OBJECT, TEXT, WHOLE, Rule, one_of, optional, record
 from btcfi.units import Hash32, UnixSeconds
@@ -45,8 +43,6 @@ FOLDER: Final = "transfers"
 
 MAX_FILE_BYTES: Final = 1 << 20
 """Of a transfer: its statement has the announcements of every oracle."""
-
-SignedWord = SignedTransferConsent | SignedTransferOffer | SignedTransferTake
 
 _OWNERS: Final = {Owner.SELLER: "consent", Owner.HOLDER: "offer", Owner.NEWCOMER: "take"}
 """The kind of word by which each of the three is in a transfer."""
@@ -159,16 +155,6 @@ def _said(signed: SignedWord) -> TransferConsent | TransferOffer | TransferTake:
     return signed.offer if isinstance(signed, SignedTransferOffer) else signed.take
 
 
-def _encode(signed: SignedWord) -> dict[str, Any]:
-    if isinstance(signed, SignedTransferConsent):
-        body = encode_consent(signed.consent)
-    elif isinstance(signed, SignedTransferOffer):
-        body = encode_offer(signed.offer)
-    else:
-        body = encode_take(signed.take)
-    return body | {"signature": signed.signature.hex()}
-
-
 _DECODE: Final[Mapping[str, Callable[[object], SignedWord]]] = {
     "consent": decode_signed_consent, "offer": decode_signed_offer, "take": decode_signed_take,
 }  # fmt: skip
@@ -213,7 +199,7 @@ class TransferBook:
         make_private(self._folder, named=True)
         make_private(self._words)
         row = {
-            "kind": word.kind, "body": _encode(word.signed), "withdrawn": word.withdrawn, "bare": word.bare,
+            "kind": word.kind, "body": encode_signed(word.signed), "withdrawn": word.withdrawn, "bare": word.bare,
         }  # fmt: skip
         write_private(self._words / f"{word.id.hex()}.json", json.dumps(row).encode())
         return word

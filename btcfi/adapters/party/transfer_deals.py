@@ -136,6 +136,8 @@ class TransferDeals:
         self._dead_closes, self._let_go, self._clock, self._last_blocks = dead_closes, let_go, clock, last_blocks
         self._known: dict[Hash32, Reopened] = {}
         """The last ones, computed once: a newcomer's is thousands of runs of the guest."""
+        self.made: dict[str, str] = {}
+        """New contracts' files by their names in letters, since this process began."""
         self.book = TransferBook(store.folder)
 
     # ---- what our owner says
@@ -481,6 +483,7 @@ class TransferDeals:
             policy=self._policy_for(deal, kept), order=ask.part.take.take.option_id,
             offer_id="" if selling else deal.take_id.hex(),
         )  # fmt: skip
+        self.made[contract.order] = contract.offer.id.hex()
         return secured, self.book.save(replace(kept, new=contract.offer.id.hex()))
 
     def _part(self, ask: Ask, deal: TransferDeal, kept: KeptTransfer, reopened: Reopened) -> bytes:

@@ -8,6 +8,7 @@ from typing import Final
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.keystore import Keystore
+from btcfi.adapters.party.book_files import BookFiles
 from btcfi.adapters.party.store import PartyCoins, PartyStore
 from btcfi.adapters.party.transfer_book import TransferBook
 from btcfi.bitcoin.address import encode_address
@@ -33,7 +34,7 @@ class PartyWallet:
     """The wallet of one party: keys of its keystore, coins as its folder has them, blocks of its node."""
 
     def __init__(self, store: PartyStore, keystore: Keystore, node: Node) -> None:
-        self._store, self._node = store, node
+        self._store, self._node, self._books = store, node, BookFiles(store)
         self._scanned: PartyCoins | None = None
         """As last scanned: a block is read once, also while nothing is saved."""
         self.keys = [keystore.wallet_key(index) for index in range(WALLET_KEYS)]
@@ -83,7 +84,7 @@ class PartyWallet:
         return select_coins(free, amount=amount, rate=rate, other_weight=FUNDING_WEIGHT).coins
 
     def held_back(self, coins: PartyCoins) -> set[OutPoint]:
-        """Return the outpoints that are not to be spent: our coins that contracts, transfers or payments name.
+        """Return the outpoints that are not to be spent: our coins that contracts, books, transfers or payments name.
 
         A contract names them in whatever state it is, but withdrawn; the coin of its children is free again once it has
         ended.
@@ -93,6 +94,9 @@ class PartyWallet:
             named |= {coin.outpoint for coin in contract.named}
             used = {outpoint for one in contract.children if (outpoint := coin_of(one)) is not None}
             (idle if contract.ended else paying).update(used)
+        for book in self._books:
+            named |= {coin.outpoint for coin in book.named}
+            (idle if book.ended else paying).update(book.paying)
         held = TransferBook(self._store.folder).coins()
         sent = {txin.outpoint for one in self._store.payments() for txin in one.transaction.inputs}
         return named | paying | sent | held | (coins.reserved - idle)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from btcfi.adapters.chain.node import Block, InputsSpentError, Node, TxRejectedError
 from btcfi.adapters.keystore import Keystore
@@ -29,6 +29,13 @@ log = logging.getLogger(__name__)
 
 _OPEN: Final = (ContractStatus.FUNDING, ContractStatus.ACTIVE)
 """Where the collateral lies in a block, unspent."""
+
+
+class Holds(Protocol):
+    """Why an attested contract is not settled yet."""
+
+    def __call__(self, contract: PartyContract, funding: OutPoint, *, tip: Height, refund_height: Height) -> str:
+        """Return why, nothing where it is settled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,10 +112,14 @@ class Watcher:
 
     def __init__(
         self, store: PartyStore, keystore: Keystore, node: Node, wallet: PartyWallet, agreements: Agreements, *,
-        fees: FeeRule, take_home: Callable[[str], Transaction],
+        fees: FeeRule, take_home: Callable[[str], Transaction], holds: Holds = lambda *_, **__: "",
     ) -> None:  # fmt: skip
-        """Take the rooms of a desk. take_home: cancels an unfunded contract by its name."""
-        self._store, self._node, self._take_home = store, node, take_home
+        """Take the rooms of a desk.
+
+        take_home: cancels an unfunded contract by its name. holds: why an attested contract is not settled yet, nothing
+        where it is.
+        """
+        self._store, self._node, self._take_home, self._holds = store, node, take_home, holds
         self._agreements = agreements
         self._settler = Settler(store, keystore, node, wallet, agreements, fees=fees)
         self._looks: dict[str, _Looks] = {}
@@ -119,6 +130,8 @@ class Watcher:
         """A block that everything that is done lies below: while the chain has it, nothing of that is looked at."""
         self._failed: dict[str, str] = {}
         """Why contracts could not be looked at the last time: it is said once."""
+        self.also: Callable[[], Sequence[Announcement]] = lambda: ()
+        """What else is settled by attestations: the announcements of our books, which are watched by their own desk."""
         self._announced: dict[tuple[Hash32, bytes], Announcement] = {}
         self._announced_by = 0
         """How many contracts that was read from."""
@@ -146,7 +159,8 @@ class Watcher:
 
     def _is_nobodys(self, kept: Attestation) -> bool:
         """Return whether no oracle of ours made an attestation in our folder: whoever writes there may have."""
-        every = (one for contract in self._store.contracts() for one in contract.offer.terms.announcements)
+        every = [one for contract in self._store.contracts() for one in contract.offer.terms.announcements]
+        every += self.also()
         named = (kept.event, kept.oracle_key)
         return not any(self._is_of(kept, one) for one in every if (one.event.id, one.oracle_key) == named)
 
@@ -164,10 +178,11 @@ class Watcher:
 
     def _expected(self) -> dict[tuple[Hash32, bytes], Announcement]:
         """Return, by event and oracle, what our contracts are to be settled by."""
-        names = self._store.names()
-        if len(names) != self._announced_by:
+        names, also = self._store.names(), self.also()
+        if len(names) + len(also) != self._announced_by:
             every = [one for contract in self._store.contracts() for one in contract.offer.terms.announcements]
-            self._announced, self._announced_by = {(one.event.id, one.oracle_key): one for one in every}, len(names)
+            self._announced = {(one.event.id, one.oracle_key): one for one in (*every, *also)}
+            self._announced_by = len(names) + len(also)
         return self._announced
 
     def watch(self, attestations: Sequence[Attestation] = ()) -> list[Report]:
@@ -273,6 +288,10 @@ class Watcher:
             note = self._withdraw(name, contract)
         elif action is Action.WAIT and status in _OPEN and contract.closes:
             note = self._send_close(contract)
+        elif action is Action.SETTLE and (
+            held := self._holds(contract, looks.funding, tip=step.state.tip, refund_height=looks.refund_height)
+        ):  # it is looked at again soon: what is held is due
+            note = held
         else:
             note = self._act(action, contract, cet, step.state.tip)
         if (step.state.spends, step.state.creations) != (state.spends, state.creations):

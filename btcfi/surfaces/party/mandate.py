@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -24,12 +25,13 @@ from btcfi.contracts.mandate import (
     encode_signed_mandate,
     sign_mandate,
 )
-from btcfi.contracts.mandate_drafts import CAREFUL_FIXINGS, FEED, careful_mandate, simulation_mandate
+from btcfi.contracts.mandate_drafts import CAREFUL_FIXINGS, FEED, careful_books, careful_mandate, simulation_mandate
 from btcfi.contracts.messages import Role, decode_offer
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import Announcement, check_announcement
 from btcfi.oracle.fixing import Fixing, parse_fixing
-from btcfi.records import HASH
+from btcfi.payoffs.book_guest import PROGRAM as BOOK_PROGRAM
+from btcfi.records import HASH, hexadecimal
 from btcfi.surfaces.party.beginning import SIMULATION, Feeds, Oracles, Threshold, oracle_keys
 from btcfi.surfaces.party.oracles import read_announcement
 from btcfi.surfaces.party.screen import confirm, mandate_screen
@@ -85,6 +87,15 @@ def new(
             "Default: the announcements', else twap:30 and minute.",
         ),
     ] = None,
+    books: Annotated[
+        bool, typer.Option("--books", help="Allow net books, too, within narrow bounds of their own.")
+    ] = False,
+    proposer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--proposer", help="With --books: an identity whose proposals may be answered; repeat; default: any."
+        ),
+    ] = None,
     like: Annotated[str, typer.Option("--like", help="simulation: allow everything, on regtest alone.")] = "",
     out: Annotated[
         str, typer.Option("--out", help="Where the draft goes: a file, or - for stdout.", callback=place)
@@ -106,7 +117,16 @@ def new(
         raise InvalidInputError("--like", repr(like), SIMULATION)
     roles = [choice(Role, "--role", one) for one in role or ("buyer", "seller")]
     fixings = _fixings(fixing or [], [one.event.fixing for one in announced])
-    draft = simulation_mandate(**common) if like else careful_mandate(**common, roles=roles, fixings=fixings)
+    if proposer and not books:
+        raise InvalidInputError("--proposer", "without --books", "--books, which it is about")
+    rule = None
+    if books:
+        known = [hexadecimal(32).read(one, "--proposer") for one in proposer or ()]
+        rule = careful_books(roles=roles, programs=[load_program(BOOK_PROGRAM).program_hash], proposers=known)
+    if like:
+        draft = replace(simulation_mandate(**common), books=rule)
+    else:
+        draft = careful_mandate(**common, roles=roles, fixings=fixings, books=rule)
     _write_draft(out, encode_mandate(draft))
     say(
         {"draft": out, "number": draft.number, "next": f"read it, then btcfi party mandate sign {out}"},
@@ -227,6 +247,8 @@ def _signed(mandate: Mandate, path: Path, words: str) -> SignedMandate:
 def _announced(path: Path) -> Announcement:
     announcement = read_announcement(str(path))
     check_announcement(announcement, expected=announcement.event)
+    if announcement.event.path is not None:  # its fixing is each observation's: as an option's it was never announced
+        raise InvalidInputError("--announcement", f"of a path, {announcement.event.path}", "of a price")
     return announcement
 
 

@@ -16,15 +16,15 @@ from btcfi.surfaces.party.side import PROGRAM, read_bytes
 from btcfi.vm.program import load_program
 
 
-def read_announcement(source: str) -> Announcement:
-    """Return the announcement of a file or URL, ours unchecked. Another house's is of our guest program, and checked.
+def read_announcement(source: str, *, program: str = PROGRAM) -> Announcement:
+    """Return the announcement of a file or URL, ours unchecked. Another house's is of our guest, and checked.
 
     Raises InvalidInputError naming the field, WrongAnnouncementError.
     """
     raw = read_bytes(source)
     if (tlv := dlc_messages.tlv_in(raw)) is None:
         return decode_announcement(parse_json(raw, "message"))
-    return import_announcement(dlc_messages.decode_announcement(tlv), program_hash=load_program(PROGRAM).program_hash)
+    return import_announcement(dlc_messages.decode_announcement(tlv), program_hash=load_program(program).program_hash)
 
 
 def read_attestation(source: str, announced: Sequence[Announcement]) -> Attestation:

@@ -20,7 +20,12 @@ from btcfi.contracts.payouts import decode_terms
 from btcfi.contracts.summary import CloseSummary, DeclinedError, Summary
 from btcfi.errors import InvalidInputError
 from btcfi.options.terms import OptionTerms
+from btcfi.payoffs.book import Book
+from btcfi.payoffs.book_deal import BookSummary
 from btcfi.units import Sats
+
+Shown = Summary | CloseSummary | BookSummary
+"""What an owner may be shown before a signature."""
 
 _SATS_PER_BTC: Final = 100_000_000
 
@@ -28,14 +33,14 @@ _WIDTH: Final = 24
 """Of the names on a screen."""
 
 
-def asking(*, yes: bool) -> Callable[[Summary | CloseSummary], None]:
+def asking(*, yes: bool) -> Callable[[Shown], None]:
     """Return what shows a summary and asks for a yes. yes: it was given on the command line, so it only shows.
 
     What it returns raises DeclinedError for a no, InvalidInputError where there is nobody to ask.
     """
 
-    def show(summary: Summary | CloseSummary) -> None:
-        typer.echo(contract_screen(summary) if isinstance(summary, Summary) else close_screen(summary), err=True)
+    def show(summary: Shown) -> None:
+        typer.echo(_screen(summary), err=True)
         confirm("Sign it?", f"contract {summary.contract.hex()[:16]}", yes=yes)
 
     return show
@@ -53,9 +58,18 @@ def confirm(question: str, what: str, *, yes: bool) -> None:
         raise DeclinedError(what)
 
 
-def log_line(summary: Summary | CloseSummary) -> None:
+def _screen(summary: Shown) -> str:
+    if isinstance(summary, BookSummary):
+        return book_screen(summary)
+    return contract_screen(summary) if isinstance(summary, Summary) else close_screen(summary)
+
+
+def log_line(summary: Shown) -> None:
     """Say in one line what a running party is about to sign."""
-    if isinstance(summary, Summary):
+    if isinstance(summary, BookSummary):
+        said = f"a book of {summary.deal.terms.book.count} legs as {ROLES[summary.role]}, "
+        said += f"worst case {summary.deal.worst_loss(summary.role)} sat"
+    elif isinstance(summary, Summary):
         said = f"as {summary.role.value}, collateral {summary.collateral} sat, premium {summary.premium} sat, "
         said += f"worst case {summary.worst_loss} sat"
     else:
@@ -94,6 +108,66 @@ def contract_screen(summary: Summary) -> str:
     })  # fmt: skip
 
 
+def book_screen(summary: BookSummary) -> str:
+    """Return what a side reads before it signs a net book."""
+    made, role = summary.deal, summary.role
+    terms, plan = made.terms, made.netted.plan
+    least, most = made.returns[role]
+    pays, event, other = made.pays(role), made.contract.event, role.other
+    theirs = plan.contract.seller_key if role is Role.BUYER else plan.contract.buyer_key
+    worth = "you have not priced it" if summary.value is None else f"{_signed(summary.value)} to the holder"
+    wait = (terms.refund_height - terms.expiry_height) * SECONDS_PER_BLOCK
+    return rows_screen(f"You are about to sign a net book as its {ROLES[role]}.", {
+        **book_rows(terms.book),
+        "expiry": f"{_when(event.expiry)} by {event.feed}, settled after block {terms.expiry_height:,}",
+        "settled at": fixing_in_words(event.fixing, event.expiry, event.rounding),
+        "you put in": _amount(made.puts_in(role)),
+        "the other side puts in": _amount(made.puts_in(other)),
+        "premium": f"{_amount(Sats(abs(pays)))}, {'paid by you' if pays > 0 else 'paid to you'}",
+        "your own value of it": worth,
+        "your fee": f"{_amount(made.fee(role))} for the funding",
+        "a settlement pays": f"{_amount(terms.cet_fee)} in fees by itself, out of the writer's part first",
+        "you get back": f"{_amount(least)} at least, {_amount(most)} at most",
+        "rounding": f"pays you at most {_amount(made.rounded_off(role))} less than the guest computes",
+        "worst case": f"you lose {_amount(made.worst_loss(role))}",
+        "the other side": theirs.hex(),
+        "proposed by": "you" if role is made.proposal.role else made.proposal.identity.hex(),
+        "oracles": in_lines([
+            f"{terms.threshold} of {len(terms.announcements)} must agree:",
+            *(one.oracle_key.hex() for one in terms.announcements),
+        ]),
+        "refund": (
+            f"to each what it put in, from block {terms.refund_height:,} on, "
+            f"about {_when(event.expiry + wait)}, if they stay silent"
+        ),
+        "contract": made.id.hex(),
+        "allowed by": f"your mandate {summary.mandate}",
+    })  # fmt: skip
+
+
+ROLES: Final = {Role.BUYER: "holder", Role.SELLER: "writer"}
+"""The sides of a net book: the holder signs as buyer, the writer as seller."""
+
+
+def book_rows(book: Book) -> dict[str, str]:
+    """Return a book's legs, floor and barrier as rows of a screen."""
+    legs = [(leg, "") for leg in book.legs] + [(leg, ", ends at the barrier") for leg in book.knock_outs]
+    lines = [
+        f"{'sells' if leg.quantity < 0 else 'buys'} {abs(leg.quantity) / 100:,.2f} BTC of {leg.kind.value} "
+        f"{_usd(leg.strike)}{'' if leg.cash is None else f' paying {_usd(leg.cash)}'}{ends}"
+        for leg, ends in legs
+    ]
+    return {
+        "the holder": f"\n{'':<{_WIDTH + 3}}".join(lines),
+        "floor": "none" if book.floor is None else f"{_usd(book.floor)}: below it, it settles as at it",
+        **({} if book.barrier is None else {"barrier": _usd(book.barrier)}),
+    }
+
+
+def _signed(sats: int) -> str:
+    return f"{'-' if sats < 0 else ''}{_amount(Sats(abs(sats)))}"
+
+
 def close_screen(summary: CloseSummary) -> str:
     """Return what a side reads before it signs a close."""
     why = "as the guest computes it" if summary.computed else "as the two of you say; nothing computes it"
@@ -122,10 +196,10 @@ def mandate_screen(mandate: Mapping[str, object], before: SignedMandate | None) 
 
 
 def _said(mandate: Mapping[str, object]) -> dict[str, object]:
-    """Return a mandate with what it says of the fields that it lacks: any fixing, a tolerance up to its step's most."""
+    """Return a mandate with what it says of the fields that it lacks: any fixing, its step's most, no books."""
     step = mandate.get("step_basis_points")
     lacking = {"tolerance_basis_points": [0, step[1]]} if isinstance(step, list) else {}
-    return {"fixings": [], **lacking, **mandate}
+    return {"fixings": [], **lacking, "books": None, **mandate}
 
 
 def rows_screen(title: str, rows: Mapping[str, str]) -> str:
@@ -134,6 +208,11 @@ def rows_screen(title: str, rows: Mapping[str, str]) -> str:
 
 
 def _field(name: str, value: object) -> str:
+    if isinstance(value, dict) or value is None:
+        parts = value or {"none": None}
+        return f"\n{'':<{_WIDTH + 3}}".join(
+            part if one is None else f"{part}: {_field(part, one)}" for part, one in parts.items()
+        )
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value == []:

@@ -32,6 +32,7 @@ from btcfi.contracts.summary import CloseSummary, Summary
 from btcfi.documents import parse_json
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError, UnreachableError
 from btcfi.oracle.dlc_messages import tlv_in
+from btcfi.payoffs.book_deal import BookSummary
 from btcfi.vm.program import load_program
 
 HTTP_TIMEOUT: Final = 30.0
@@ -127,7 +128,7 @@ IdentityPassphrase = Annotated[
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask: what is shown is wanted.")]
 
-Shown = Summary | CloseSummary
+Shown = Summary | CloseSummary | BookSummary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

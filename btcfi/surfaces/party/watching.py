@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from btcfi.adapters.keystore import Keystore
+from btcfi.adapters.party.book_files import BookFiles
 from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.guest import guest_here_or_aside
 from btcfi.adapters.party.market_deals import MarketDeals
@@ -108,6 +109,7 @@ def watch(
 ) -> None:
     """Walk the chain once and do what is due: broadcast again, settle by attestation, refund after silence."""
     announced = [one for contract in side.store.contracts() for one in contract.offer.terms.announcements]
+    announced += [one for book in BookFiles(side.store) for one in book.proposal.terms.announcements]
     attestations = [read_attestation(source, announced) for source in attestation or []]
     reports = side.desk().watch(attestations)
     say(encode_reports(reports))
@@ -135,6 +137,14 @@ def serve(
     ] = None,
     bids: Annotated[Path | None, typer.Option("--bids", help="Folder of terms that you accept, each once.")] = None,
     every: Annotated[float, typer.Option("--every", help="Seconds between two looks.", min=0.05)] = 1.0,
+    batches: Annotated[
+        bool,
+        typer.Option(
+            "--batches",
+            help="Let contracts of one expiry end together with others in one transaction, "
+            "within what your mandate says of closes: less fees, and minutes later.",
+        ),
+    ] = False,
     side: Side,
 ) -> None:
     """Answer messages and watch until SIGTERM: your orders are offered, offers that equal a bid of yours accepted.
@@ -143,12 +153,14 @@ def serve(
     are signed as you made them. What needs neither is what your mandate says; else it is all that you say.
     """
     with side.store.answering():
-        _answer(desk=desk, inbox=inbox, outbox=outbox, orders=orders, bids=bids, every=every, side=side)
+        _answer(
+            desk=desk, inbox=inbox, outbox=outbox, orders=orders, bids=bids, every=every, batches=batches, side=side
+        )  # fmt: skip
 
 
 def _answer(
     *, desk: str, inbox: Path | None, outbox: Path | None, orders: Path | None, bids: Path | None, every: float,
-    side: Side,
+    batches: bool, side: Side,
 ) -> None:  # fmt: skip
     from btcfi.adapters.party.mail import PartyMail  # noqa: PLC0415 - only this command needs it
 
@@ -156,6 +168,7 @@ def _answer(
     chain, keystore = side.chain(), side.opened()
     ours = side.desk(guest=guest_here_or_aside(load_program(PROGRAM)), show=log_line, keystore=keystore)
     _check_authority(ours, side.store)
+    ours.batches.wanted = batches
     member = joined(side.folder, keystore)
     deals = None if member is None else MarketDeals(member, MarketLedger(side.folder / MARKET_FOLDER))
     folders = _folders(inbox, outbox, side)
@@ -232,6 +245,6 @@ def _check_authority(desk: PartyDesk, store: PartyStore) -> None:
     try:
         desk.owner.mandate()
     except WrongMandateError as e:
-        if not store.names():
+        if not (store.names() or BookFiles(store).names()):
             raise
         sys.stderr.write(f"btcfi party: {e} Contracts that are signed are watched and settled.\n")

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
+from btcfi.adapters.chain.pool import FeeMarket
 from btcfi.adapters.desk_key import DeskPublic
 from btcfi.adapters.store.options.sales import QUOTE_SECONDS, QuoteRule, SaleRule
 from btcfi.adapters.store.spine.database import Store
+from btcfi.bitcoin.fees import FeeRule
 from btcfi.market.firm_offer import OfferRule
 from btcfi.market.listing import ListingRule
 from btcfi.market.webhook import HookRule
@@ -179,6 +181,10 @@ class Deps:
     """Where accounts may have their events sent; None: nowhere."""
     entropy: Callable[[int], bytes] = secrets.token_bytes
     """So many random bytes from the system."""
+    pool: Callable[[], FeeMarket] | None = None
+    """The node's pool, not older than a few seconds. Called in a thread; may raise BtcfiError. None: no node is set."""
+    fee_rule: FeeRule = field(default_factory=FeeRule)
+    """By which settlements pay; the preset's."""
 
     @property
     def quote_rule(self) -> QuoteRule:

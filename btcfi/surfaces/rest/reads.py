@@ -17,7 +17,9 @@ from btcfi.errors import NotFoundError
 from btcfi.options.terms import OptionKind
 from btcfi.oracle.fixing import MINUTE
 from btcfi.oracle.freshness import expires_at, market_status
+from btcfi.surfaces.fee_view import FeeView, fee_view
 from btcfi.surfaces.rest import schemas
+from btcfi.surfaces.rest.deps import Deps
 from btcfi.surfaces.rest.errors import NotProvenError
 from btcfi.units import Slot, UnixSeconds
 
@@ -177,3 +179,40 @@ def prices(
     """Return one page of agreed minutes from ``start`` to before ``end``, newest first. Raises NoSuchPageError."""
     page = prices_views.price_page(session, feed, start=start, end=end, limit=limit, cursor=cursor)
     return schemas.PricePage(items=[price_of(row) for row in page.rows], next_cursor=page.following)
+
+
+def fees(deps: Deps) -> schemas.Fees:
+    """Return the fee market and what of ours waits for it."""
+    return fees_of(fee_view(deps.store, deps.pool, deps.fee_rule))
+
+
+def fees_of(seen: FeeView) -> schemas.Fees:
+    """Return a view of the fee market as it is answered, by the command line too."""
+    market = seen.market
+    return schemas.Fees(
+        tip_height=seen.tip,
+        pool_problem=seen.problem or None,
+        pool_transactions=None if market is None else market.size.transactions,
+        pool_vbytes=None if market is None else market.size.vsize,
+        relay_sats_per_kvb=None if market is None else market.size.relay_fee,
+        estimates=[
+            schemas.FeeEstimate(blocks=blocks, sats_per_kvb=rate)
+            for blocks, rate in (() if market is None else market.estimates.items())
+        ],
+        next_blocks=[
+            schemas.NextBlock(
+                number=one.number, transactions=one.transactions, vbytes=one.vsize, lowest_sats_per_kvb=one.lowest,
+                middle_sats_per_kvb=one.middle, highest_sats_per_kvb=one.highest, full=one.full,
+            )
+            for one in (() if market is None else market.blocks)
+        ],
+        share_vbytes=seen.payments.share,
+        settlements_in_flight=seen.payments.in_flight,
+        deadlines=[
+            schemas.DeadlinePayments(
+                refund_height=one.refund_height, waiting=one.waiting, in_flight=one.in_flight, put_off=one.put_off,
+                last_turn=one.last_turn, late=one.late, collateral_sats=one.collateral_sats,
+            )
+            for one in seen.payments.deadlines
+        ],
+    )  # fmt: skip

@@ -616,6 +616,78 @@ class BookRisk(Answer):
     profit_cents: list[list[int]] = Field(description="By volatility move, then spot move, now.")
 
 
+class NextBlock(Answer):
+    """What one of the next blocks would hold, if nothing came any more."""
+
+    number: int
+    """1 is the next one."""
+    transactions: int
+    """How many."""
+    vbytes: int
+    """Virtual bytes of them."""
+    lowest_sats_per_kvb: int
+    """Of those that it holds: satoshis per 1,000 virtual bytes; 1 sat/vB is 1,000."""
+    middle_sats_per_kvb: int
+    """Half of its virtual bytes pay as much or more."""
+    highest_sats_per_kvb: int
+    """The most."""
+    full: bool
+    """Whether more waits than it holds."""
+
+
+class FeeEstimate(Answer):
+    """The node's estimate."""
+
+    blocks: int
+    """Within which it should be mined."""
+    sats_per_kvb: int | None
+    """Satoshis per 1,000 virtual bytes; null where the node knows none."""
+
+
+class DeadlinePayments(Answer):
+    """The settlements of one refund height that are proven and in no block."""
+
+    refund_height: int
+    """The deadline: from the block after it on the seller's refund is as valid."""
+    waiting: int
+    """Proven, not built: for want of an attestation, a coin or their turn."""
+    in_flight: int
+    """Built or sent."""
+    put_off: int
+    """Of those that wait: for a later block, since the next ones are full of ours."""
+    last_turn: int | None
+    """Height of the block that is planned to hold the last one that waits; null when none does."""
+    late: int
+    """Of those that wait: their turn is after the refund height."""
+    collateral_sats: int
+    """Of all of them."""
+
+
+class Fees(Answer):
+    """The fee market, and what of ours waits for a block: deadline first."""
+
+    tip_height: int
+    """Height of the newest block that was walked; 0 before the first."""
+    pool_problem: str | None
+    """Why the pool is not shown; null when it is."""
+    pool_transactions: int | None
+    """How many wait in the node's pool."""
+    pool_vbytes: int | None
+    """Their virtual bytes."""
+    relay_sats_per_kvb: int | None
+    """Below it the node takes none."""
+    estimates: list[FeeEstimate]
+    """The node's."""
+    next_blocks: list[NextBlock]
+    """The next blocks."""
+    share_vbytes: int
+    """Virtual bytes of each block that our settlements are planned to fill."""
+    settlements_in_flight: int
+    """Built or sent, and in no block."""
+    deadlines: list[DeadlinePayments]
+    """By refund height, the earliest first."""
+
+
 class Health(Answer):
     """Whether the API can do its work."""
 

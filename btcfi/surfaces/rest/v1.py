@@ -280,6 +280,11 @@ def _rest(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
         seen = await market.snapshot()
         return await run_in_threadpool(book_risk, deps, seen)
 
+    @routes.get("/fees", tags=["fees"], responses=REFUSALS, openapi_extra={ROLE: OPERATE})
+    def fees(_caller: Operator) -> schemas.Fees:
+        """Return what the next blocks would hold, what of ours waits for one, deadline first, and when its turn is."""
+        return reads.fees(deps)
+
     @routes.get("/health", tags=["health"], responses={503: {"model": schemas.Health, "description": "Degraded"}})
     def health(response: Response) -> schemas.Health:
         """Return whether prices come and the database answers; needs no key."""

@@ -182,7 +182,9 @@ def test_contracts_of_several_parties_are_funded_in_one_transaction_of_version_3
     signed = made.transaction
     for owner, purse in purses.items():
         own = [one for one in joinings if owner in (one.buyer, one.seller)]
-        index = check_own(made, owner, purse, own, seen=seen(wallet.node, made), wallet={wallet_of(owner).script})
+        index = check_own(
+            made, owner, purse, own, rate=RATE, seen=seen(wallet.node, made), wallet={wallet_of(owner).script}
+        )
         signed = signed.with_witness(index, sign_own(made, index, wallet_of(owner)))
     mined(wallet, signed)
     for one in joinings:

@@ -13,7 +13,7 @@ from dataclasses import fields
 import pytest
 
 from tests.benchmarks import Row
-from tests.night import BEGIN, END, PARTS, Part, commit, fuzz_figures, main, pytest_figures, soak_figures
+from tests.night import BEGIN, END, PARTS, Part, commit, fuzz_figures, main, pytest_figures, shown_figures, soak_figures
 from tests.support.paths import ROOT
 
 SAYS_SEED = "import json, sys; print(json.dumps({'cases': int(sys.argv[1]), 'ok': 1}))"
@@ -160,6 +160,10 @@ def test_figures_are_read_from_what_the_tools_print():
     }  # fmt: skip
     with pytest.raises(IndexError):
         pytest_figures("....                                      [100%]\n")
+    said = "shown: books 3 books\nshown: prices 40 prices\n_ t _\nshown: books 4 books\n2 passed in 1.00s\n"
+    assert shown_figures(said) == {
+        "passed": (2, "tests"), "skipped": (0, "tests"), "books": (7.0, "books"), "prices": (40.0, "prices"),
+    }  # fmt: skip
     assert fuzz_figures("#2 INITED\nDone 4711 runs in 60 second(s)\n") == {"inputs": (4711.0, "inputs")}
     assert soak_figures('{"sold": 600, "struck": 30, "drained_seconds": 61.0}')["faults"] == (30, "faults")
 

@@ -105,7 +105,7 @@ def test_what_a_batch_is_each_of_its_owners_agrees_to_and_to_none_with_a_satoshi
             for one in batch.endings if owner in one.owners
         }  # fmt: skip
         proposal = batch.proposal(owner, 1)
-        assert sorted(check_proposal(proposal, holdings, SCRIPTS[owner])) == list(batch.inputs_of(owner))
+        assert sorted(check_proposal(proposal, holdings, SCRIPTS[owner], ours=holdings)) == list(batch.inputs_of(owner))
         if not batch.paid[owner]:
             continue
         less = tuple(
@@ -118,7 +118,7 @@ def test_what_a_batch_is_each_of_its_owners_agrees_to_and_to_none_with_a_satoshi
             ), spent=proposal.spent, rate=rate, branches=proposal.branches,
         )  # fmt: skip
         with pytest.raises(InvalidInputError):
-            check_proposal(worse, holdings, SCRIPTS[owner])
+            check_proposal(worse, holdings, SCRIPTS[owner], ours=holdings)
 
 
 @settings(deadline=None)

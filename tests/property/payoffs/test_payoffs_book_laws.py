@@ -3,6 +3,7 @@
 import os
 import random
 import struct
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -20,12 +21,27 @@ from btcfi.vm.interpreter import run_many
 from tests.support.books import summed
 from tests.support.contracts import event
 from tests.support.net_books import PROGRAM, event_of, market_book, random_book
+from tests.support.shown import show
 
 SEED = int(os.environ.get("BTCFI_TEST_SEED", "18"))
 CENTS = vector.prices_of(event())
 """What an event can state: 262,144 prices."""
 STANDARD = ToleranceRule(tolerance=BasisPoints(200))
 COSTS = Sats(540)
+HELD: Counter = Counter()
+"""How much was held against the formula, the twin, the guest; a night prints it."""
+UNITS = {
+    "books": "books", "whole_books": "books", "guest_books": "books", "prices": "prices", "twin_runs": "runs",
+    "guest_runs": "runs", "paid_prices": "prices", "ranges": "ranges", "covered": "outcomes", "divided": "ranges",
+}  # fmt: skip
+
+
+@pytest.fixture
+def held():
+    """What one test holds, printed at its end."""
+    HELD.clear()
+    yield HELD
+    show(HELD, UNITS)
 
 
 def formula(book, cents, *, touched):
@@ -64,6 +80,7 @@ def hold(book, draw, *, prices=None):
         ends = np.unique(np.maximum(1, at // 100 * 100))
         said = np.concatenate([found, book_net(book, ends, touched=touched)])
         least, most = min(least, int(said.min())), max(most, int(said.max()))
+        HELD["prices"] += len(where) + len(at)
     assert (contract.holder, contract.writer) == (-least, most)
     return contract
 
@@ -75,6 +92,7 @@ def twins(book, contract, cents, *, touched):
         for at in cents
     ]
     outputs = [settle_in_python(one) for one in given]
+    HELD["twin_runs"] += len(outputs)
     assert [one.net for one in outputs] == book_net(book, cents, touched=touched).tolist()
     for one in outputs:
         assert one.payout == min(max(contract.holder + one.net, 0), max(1, contract.collateral))
@@ -85,6 +103,7 @@ def run(book, contract, cents, *, touched):
     """Hold the guest against its twin, byte for byte."""
     given, outputs = twins(book, contract, cents, touched=touched)
     assert run_many(PROGRAM, given) == [one.to_bytes() for one in outputs]
+    HELD["guest_runs"] += len(given)
 
 
 def ranges(contract, premium):
@@ -99,8 +118,30 @@ def ranges(contract, premium):
             buyer, seller = split(contract.collateral, one.payout, COSTS, nearest=True)
             assert buyer + seller + COSTS == contract.collateral
             assert all(part == 0 or part >= 330 for part in (buyer, seller))
+            HELD["divided"] += 1
     assert follows == 1 << digits
+    HELD["ranges"] += len(buckets)
+    HELD["covered"] += follows
     return buckets
+
+
+def paid_by_ranges(book, contract, buckets):
+    """Hold what every range pays against the formula at every price in it: half of its least and its most."""
+    digits = contract.event.digits
+    for touched, _ in halves(contract):
+        own = buckets
+        if contract.touched is not None:
+            own = [one for one in buckets if one.prefix >> (one.length - 1) == touched]
+            own = [replace(one, prefix=one.prefix ^ touched << (one.length - 1), length=one.length - 1) for one in own]
+        starts = np.array([one.prefix << (digits - one.length) for one in own], dtype=np.int64)
+        exact = contract.holder + formula(book, CENTS, touched=touched)
+        least, most = np.minimum.reduceat(exact, starts), np.maximum.reduceat(exact, starts)
+        paid = np.array([one.payout for one in own], dtype=np.int64)
+        assert (paid == (least + most) // 2).all()
+        # and who is owed nothing, or all, or what it put in, is paid that to the satoshi
+        for edge in (0, contract.collateral, contract.holder):
+            assert ((least == most) | (least > edge) | (most < edge)).all()
+        HELD["paid_prices"] += len(exact)
 
 
 def ends_of(buckets, digits):
@@ -150,6 +191,7 @@ def test_each_outcome_lies_in_one_range_and_each_range_divides_the_collateral_to
     for barrier in (False, True) * 5:
         contract = contract_of(book := random_book(draw, most=8, barrier=barrier), event_of(book))
         buckets = ranges(contract, 1_000_000)
+        paid_by_ranges(book, contract, buckets)
         for outcome in draw.sample(range(1 << contract.event.signed_digits), 5):
             (held,) = [one for one in buckets if outcome >> (contract.event.signed_digits - one.length) == one.prefix]
             assert contract.payout_at(outcome, STANDARD, premium=Sats(1_000_000)) == held.payout
@@ -270,7 +312,7 @@ def test_sums_that_carry_over_words_and_those_of_more_than_all_bitcoin_are_exact
 
 
 @pytest.mark.slow
-def test_10_000_books_by_the_twin_at_every_end_and_turn_and_1_000_prices():
+def test_10_000_books_by_the_twin_at_every_end_and_turn_and_1_000_prices(held):
     draw = random.Random(SEED)
     for number in range(10_000):
         book = random_book(draw)
@@ -278,19 +320,22 @@ def test_10_000_books_by_the_twin_at_every_end_and_turn_and_1_000_prices():
         for touched, half in halves(contract):
             at = corners(half) if number % 10 == 0 else corners(half)[:: max(1, len(corners(half)) // 40)]
             twins(book, contract, at, touched=touched)
+        held["books"] += 1
 
 
 @pytest.mark.slow
-def test_100_books_over_all_262_144_prices_and_by_their_ranges():
+def test_100_books_over_all_262_144_prices_and_by_their_ranges(held):
     draw = random.Random(SEED)
     for _ in range(100):
-        contract = hold(random_book(draw), draw)
+        contract = hold(book := random_book(draw), draw)
         if contract.collateral > COSTS + 330:
-            ranges(contract, 10_000_000)
+            paid_by_ranges(book, contract, ranges(contract, 10_000_000))
+        held["whole_books"] += 1
 
 
 @pytest.mark.slow
-def test_the_guest_at_every_end_and_turn_of_300_books():
+def test_the_guest_at_every_end_and_turn_of_300_books(held):
     draw = random.Random(SEED)
     for _ in range(300):
         every_end_and_turn(random_book(draw), draw)
+        held["guest_books"] += 1

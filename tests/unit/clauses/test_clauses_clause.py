@@ -76,14 +76,17 @@ def test_of_two_locks_of_one_unit_the_later_one_is_left():
         And((Older(5), Older(SECONDS_FLAG | 5), Key(A))),
         And((Threshold(1, (Key(A), Key(B))), Key(B))),
         Threshold(1, (Key(A), Key(A), Key(B))),
+        Threshold(2, (Hash(H), Hash(H), Hash(I))),
+        Threshold(2, (Revealed(A), Revealed(A), Revealed(B))),
         Threshold(10, tuple(Hash(bytes([n]) * 32) for n in range(20))),
         And(tuple(Or((Hash(bytes([n]) * 32), Key(A))) for n in range(8))),
         Or(tuple(Hash(n.to_bytes(32)) for n in range(MAX_WAYS + 1))),
     ],
 )
 def test_a_condition_that_no_script_should_hold_is_refused(clause):
-    with pytest.raises(InvalidInputError):
-        means_of(clause)
+    for encrypted in (False, True):
+        with pytest.raises(InvalidInputError):
+            means_of(clause, encrypted=encrypted)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from btcfi.clauses.clause import Hash, Revealed, Threshold
-from btcfi.clauses.oracle import AttestingSecrets, PreimageSecrets, ThresholdOracle, question
+from btcfi.clauses.clause import Hash, Revealed, Threshold, means_of
+from btcfi.clauses.oracle import AttestingSecrets, PreimageSecrets, Statement, ThresholdOracle, question
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.hashes import sha256
 from btcfi.secp256k1 import public_key_xonly
@@ -56,6 +56,23 @@ def test_a_threshold_of_oracles_is_two_thresholds_in_the_order_of_the_oracles_an
     assert below == Threshold(2, tuple(one.publish(SYMBOL, [7]).lt_gte(SYMBOL, 7)[0] for one in kept))
     outer = ThresholdOracle(oracles=(inner, kept[0].publish(SYMBOL, [7])), threshold=1)
     assert outer.lt_gte(SYMBOL, 7)[1] == Threshold(1, (at_least, kept[0].publish(SYMBOL, [7]).lt_gte(SYMBOL, 7)[1]))
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+@pytest.mark.parametrize("kind", [PreimageSecrets, AttestingSecrets])
+def test_an_oracle_that_is_named_twice_has_not_two_votes_of_three(kind, encrypted):
+    one, other = (kind(secret=bytes([n]) * 32) for n in (1, 2))
+    named = (one.publish(SYMBOL, [7]), one.publish(SYMBOL, [7]), other.publish(SYMBOL, [7]))
+    with pytest.raises(InvalidInputError):
+        means_of(ThresholdOracle(oracles=named, threshold=2).lt_gte(SYMBOL, 7)[0], encrypted=encrypted)
+
+
+def test_two_nonces_of_one_oracle_are_one_vote():
+    one = AttestingSecrets(secret=b"\x01" * 32).publish(SYMBOL, [7])
+    again = replace(one, published={(SYMBOL, 7): Statement(nonce=b"\x02" * 32, proof=bytes(64))})
+    with pytest.raises(InvalidInputError) as refused:
+        ThresholdOracle(oracles=(one, again), threshold=2)
+    assert refused.value.field == "oracles"
 
 
 def test_a_nonce_whose_knowledge_nobody_proved_is_refused():

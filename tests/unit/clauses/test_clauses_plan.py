@@ -193,7 +193,7 @@ def made_bet(**changes):
 
 
 def test_outcomes_and_no_show_must_pay_the_whole_amount_and_levels_stand_once():
-    answers = {level: (After(1), After(2)) for level in (100, 200, 300)}
+    answers = {level: (After(level), After(level + 1)) for level in (100, 200, 300)}
     given = made_bet()
     ordered = tuple(given["outcomes"])
     right = {"amount": given["amount"], "outcomes": ordered, "answers": answers, "no_show": given["no_show"]}
@@ -202,6 +202,8 @@ def test_outcomes_and_no_show_must_pay_the_whole_amount_and_levels_stand_once():
         for wrong in (
             {"amount": Sats(10_001)}, {"outcomes": ()}, {"outcomes": (ordered[0], ordered[0])},
             {"outcomes": ordered[::-1]}, {"answers": {}},
+            # one thing is shown for both answers, or for answers of two levels: an honest word would open two ways
+            {"answers": answers | {200: (After(5), After(5))}}, {"answers": answers | {200: (After(5), After(300))}},
             {"no_show": replace(given["no_show"], pays=(TxOut(value=Sats(9_999), script=BUYER.script),))},
         ):  # fmt: skip
             with pytest.raises(InvalidInputError):

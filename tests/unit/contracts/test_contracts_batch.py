@@ -13,6 +13,7 @@ from btcfi.contracts.batch import (
     MAX_CONTRACTS,
     Ending,
     NotAskedError,
+    Seat,
     Side,
     build_batch,
     check_proposal,
@@ -171,8 +172,10 @@ def test_an_owner_that_is_just_above_dust_is_paid_to_the_satoshi_though_one_more
     proposal = edge.batch().proposal(C, 1)
     assert edge.consider(C, proposal)
     with pytest.raises(InvalidInputError) as error:
-        edge.seat(C).consider(outputs_with(edge, proposal, C, -1), edge.secrets(C), authority=edge.right,
-                              entropy=bytes([9]) * 32)  # fmt: skip
+        edge.seat(C).consider(
+            outputs_with(edge, proposal, C, -1), edge.secrets(C), ours=edge.ours(C), authority=edge.right,
+            entropy=bytes([9]) * 32,
+        )  # fmt: skip
     assert error.value.field == "batch.output"
 
 
@@ -339,12 +342,45 @@ def test_every_lie_about_a_batch_is_refused_by_name_before_a_nonce_is_given(tabl
     field, make = LIES[lie]
     honest = table.batch().proposal(A, 1)
     holdings = {one.ending.funding: one for one in table.holdings(A)}
-    assert check_proposal(honest, holdings, wallet_of(A).script)
+    assert check_proposal(honest, holdings, wallet_of(A).script, ours=table.ours(A))
     with pytest.raises(InvalidInputError) as error:
         table.seat(A).consider(
-            make(table, honest), table.secrets(A), authority=table.right, entropy=sha256(lie.encode())
+            make(table, honest),
+            table.secrets(A),
+            ours=table.ours(A),
+            authority=table.right,
+            entropy=sha256(lie.encode()),
         )
     assert error.value.field.startswith(field)
+
+
+def equal_pair():
+    """A table of two contracts of A and B that pay the same, and the batch of both that pays A for one alone."""
+    table = Table(0)
+    for number in (0, 1):
+        table.add(ending(number, A, B, 400_000), number)
+    table.begin()
+    batch = table.batch()
+    due = next(one.due(batch.share) for one in table.holdings(A))
+    assert batch.paid[A] == 2 * due
+    outputs = [TxOut(value=due, script=one.script) if one.script == wallet_of(A).script
+               else replace(one, value=Sats(one.value + due)) if one.script == wallet_of(B).script else one
+               for one in batch.transaction.outputs]  # fmt: skip
+    return table, changed(batch.proposal(A, 1), outputs=tuple(outputs))
+
+
+@pytest.mark.parametrize("held", [0, 1])
+def test_two_equal_contracts_of_ours_that_are_shown_one_at_a_time_are_not_signed_for_one_output(held):
+    """Each of two seats would find its due in the one output, and the counterparty have the other's."""
+    table, theft = equal_pair()
+    seat = Seat([table.holdings(A)[held]], script=wallet_of(A).script)
+    with pytest.raises(InvalidInputError) as error:
+        seat.consider(theft, table.secrets(A), ours=table.ours(A), authority=table.right, entropy=sha256(b"%d" % held))
+    assert error.value.field == "batch.inputs"
+    assert str(table.holdings(A)[1 - held].ending.funding) in str(error.value)
+    with pytest.raises(InvalidInputError) as error:
+        table.consider(A, theft)
+    assert error.value.field == "batch.output"
 
 
 def test_a_payout_that_is_not_its_cets_is_refused_by_both_sides_of_that_contract_and_by_nobody_else(table):
@@ -356,7 +392,7 @@ def test_a_payout_that_is_not_its_cets_is_refused_by_both_sides_of_that_contract
     for owner in table.owners:
         holdings = {one.ending.funding: one for one in table.holdings(owner)}
         try:
-            check_proposal(batch.proposal(owner, 1), holdings, wallet_of(owner).script)
+            check_proposal(batch.proposal(owner, 1), holdings, wallet_of(owner).script, ours=holdings)
         except InvalidInputError as e:
             refused.append((owner, e.field))
     assert sorted(refused) == [(owner, "batch.output") for owner in sorted(other.owners)]
@@ -430,10 +466,11 @@ def test_a_later_proposal_forgets_the_nonces_of_the_one_before_and_an_earlier_on
 
 def test_entropy_that_was_used_is_refused_and_gives_no_second_nonce(table):
     seat, batch = table.seat(A), table.batch()
-    seat.consider(batch.proposal(A, 1), table.secrets(A), authority=table.right, entropy=b"\x07" * 32)
+    given = {"ours": table.ours(A), "authority": table.right}
+    seat.consider(batch.proposal(A, 1), table.secrets(A), **given, entropy=b"\x07" * 32)
     for entropy in (b"\x07" * 32, b"", b"\x08" * 31):
         with pytest.raises(InvalidInputError) as error:
-            seat.consider(batch.proposal(A, 2), table.secrets(A), authority=table.right, entropy=entropy)
+            seat.consider(batch.proposal(A, 2), table.secrets(A), **given, entropy=entropy)
         assert error.value.field == "nonce entropy"
 
 

@@ -44,7 +44,7 @@ class Scene:
     def check(self, made, owner=A, *, seen=None, wallet=None):
         own = [one for one in self.joinings if owner in (one.buyer, one.seller)]
         return check_own(
-            made, owner, self.purses[owner], own, seen=self.seen(made) if seen is None else seen,
+            made, owner, self.purses[owner], own, rate=RATE, seen=self.seen(made) if seen is None else seen,
             wallet={wallet_of(owner).script} if wallet is None else wallet,
         )  # fmt: skip
 
@@ -93,36 +93,71 @@ def less(output, wanted, by=1):
     return replace(output, value=Sats(output.value - by)) if wanted(output) else output
 
 
+LEGACY = b"\x76\xa9\x14" + bytes(20) + b"\x88\xac"
+"""Pay to a key's hash as before segwit: its signature stands in the txid."""
+
+
+def with_inputs(made, **changes):
+    """The funding with the input of somebody else changed."""
+    mine = next(n for n, one in enumerate(made.spent) if one.script == wallet_of(A).script)
+    inputs = [one if n == mine else replace(one, **changes) for n, one in enumerate(made.transaction.inputs)]
+    return replace(made, transaction=replace(made.transaction, inputs=tuple(inputs)))
+
+
+def dearer(scene):
+    """The funding at ten times the rate, of which who proposes it keeps all that is too much in its own change."""
+    honest, made = scene.build(), scene.build(rate=SatsPerKvb(10 * RATE))
+    return with_outputs(
+        made, lambda one: less(one, lambda out: out.script == wallet_of(C).script, by=honest.fee - made.fee)
+    )
+
+
 LIES = {
-    "our change is a satoshi less": (InvalidInputError, lambda s, m: with_outputs(
+    "our change is a satoshi less": ("funding.change", lambda s, m: with_outputs(
         m, lambda one: less(one, lambda out: out.script == wallet_of(A).script))),
-    "our contract's collateral is less": (InvalidInputError, lambda s, m: with_outputs(
+    "our contract's collateral is less": ("funding.collateral", lambda s, m: with_outputs(
         m, lambda one: less(one, lambda out: out == ours(s)))),
-    "our contract is another": (InvalidInputError, lambda s, m: with_outputs(
+    "our contract is another": ("funding.collateral", lambda s, m: with_outputs(
         m, lambda one: replace(one, script=wallet_of(C).script) if one == ours(s) else one)),
-    "our contract stands twice": (InvalidInputError, lambda s, m: replace(
+    "our contract stands twice": ("funding.collateral", lambda s, m: replace(
         m, transaction=replace(m.transaction, outputs=(*m.transaction.outputs, ours(s))))),
-    "the rate is more": (InvalidInputError, lambda s, m: replace(m, rate=SatsPerKvb(2_500))),
-    "our coin is said to be less": (InvalidInputError, lambda s, m: replace(
+    "the rate is more": ("funding.rate", lambda s, m: replace(m, rate=SatsPerKvb(2_500))),
+    "our coin is said to be less": ("funding.input", lambda s, m: replace(
         m, spent=tuple(less(one, lambda out: out.script == wallet_of(A).script) for one in m.spent))),
-    "our coin is not in it": (InvalidInputError, lambda s, m: replace(m, transaction=replace(
+    "our coin is not in it": ("funding.input", lambda s, m: replace(m, transaction=replace(
         m.transaction, inputs=tuple(
             replace(one, outpoint=OutPoint(txid=Txid(b"\x44" * 32), index=1))
             if one.outpoint == s.purses[A].coin.outpoint else one for one in m.transaction.inputs)))),
-    "version 2": (InvalidInputError, lambda s, m: replace(m, transaction=replace(m.transaction, version=2))),
+    "the rate is more, for our contracts and for our change alike": ("funding.rate", lambda s, m: dearer(s)),
+    "it pays nothing, and somebody else keeps the fee": ("funding.fee", lambda s, m: with_outputs(
+        m, lambda one: less(one, lambda out: out.script == wallet_of(B).script, by=-m.fee))),
+    "another coin's signer can change the txid": ("funding.inputs", lambda s, m: replace(
+        m, spent=tuple(replace(one, script=LEGACY) if one.script == wallet_of(B).script else one for one in m.spent))),
+    "another input has a script of its own": ("funding.inputs", lambda s, m: with_inputs(m, script_sig=b"\x51")),
+    "another input waits for years": ("funding.inputs", lambda s, m: with_inputs(m, sequence=65_535)),
+    "another input has a witness": ("funding.inputs", lambda s, m: with_inputs(m, witness=(b"\x01",))),
+    "an output that no node relays": ("funding.outputs", lambda s, m: replace(m, transaction=replace(
+        m.transaction, outputs=(*m.transaction.outputs, TxOut(value=Sats(1), script=wallet_of(C).script))))),
+    "an output of no known type": ("funding.outputs", lambda s, m: replace(m, transaction=replace(
+        m.transaction, outputs=(*m.transaction.outputs, TxOut(value=Sats(900), script=b"\x51"))))),
+    "an outpoint stands twice": ("funding.inputs", lambda s, m: replace(
+        m, spent=(*m.spent, m.spent[-1]),
+        transaction=replace(m.transaction, inputs=(*m.transaction.inputs, m.transaction.inputs[-1])))),
+    "version 2": ("funding.version", lambda s, m: replace(m, transaction=replace(m.transaction, version=2))),
     "it cannot be mined for years": (
-        InvalidInputError, lambda s, m: replace(m, transaction=replace(m.transaction, lock_time=2_000_000))),
+        "funding.version", lambda s, m: replace(m, transaction=replace(m.transaction, lock_time=2_000_000))),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("lie", LIES)
 def test_every_lie_about_what_is_ours_is_refused_before_our_coin_is_signed(lie):
-    error, make = LIES[lie]
+    field, make = LIES[lie]
     scene = Scene()
     made = scene.build()
     assert made.transaction.inputs[scene.check(made)].outpoint == scene.purses[A].coin.outpoint
-    with pytest.raises(error):
+    with pytest.raises(InvalidInputError) as error:
         scene.check(make(scene, made))
+    assert error.value.field == field
 
 
 @pytest.mark.parametrize("how", ["spent", "in no block yet", "another amount"])

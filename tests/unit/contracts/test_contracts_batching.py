@@ -133,7 +133,9 @@ def test_an_answer_that_is_late_or_to_another_proposal_or_the_second_of_one_owne
     with pytest.raises(NotAskedError):
         take_partials(state, A, 1, said, now=NOW)
     state = take_nonces(state, A, 1, said, now=NOW)
-    other = table.seat(A).consider(state.proposals()[A], table.secrets(A), authority=table.right, entropy=b"\x09" * 32)
+    other = table.seat(A).consider(
+        state.proposals()[A], table.secrets(A), ours=table.ours(A), authority=table.right, entropy=b"\x09" * 32
+    )
     with pytest.raises(NotAskedError):
         take_nonces(state, A, 1, other, now=NOW)
     with pytest.raises(NotAskedError):

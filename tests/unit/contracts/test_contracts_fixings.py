@@ -130,7 +130,8 @@ def test_an_event_says_version_and_fixing_together_or_neither():
         (new, {"fixing": "twap:030"}, "", "oracle.event.fixing"),
         (new, {"fixing": "vwap:30"}, "", "oracle.event.fixing"),
         (new, {"fixing": 30}, "", "oracle.event.fixing"),
-        (new, {"version": 4}, "", "oracle.event.version"),
+        (new, {"version": 4}, "", "oracle.event.path"),
+        (new, {"version": 5}, "", "oracle.event.version"),
         (new, {"version": True}, "", "oracle.event.version"),
         (old, {"version": 1}, "", "oracle.event.version"),
     ):

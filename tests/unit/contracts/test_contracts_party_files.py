@@ -20,6 +20,7 @@ class Desk:
     """Test support: accepts every offer that a bid says, and has no contracts to watch."""
 
     owner = SimpleNamespace(mandate=lambda: SimpleNamespace(mandate=SimpleNamespace(unbidden=False)))
+    batches = SimpleNamespace(due_yes=lambda _statuses: [])
 
     def __init__(self, accept):
         self._accept, self._answered = accept, {}

@@ -14,7 +14,9 @@ from btcfi.market.making import (
     Held,
     Inventory,
     MakingRule,
+    Written,
     changes,
+    consents,
     firm_offer,
     locked_by,
     quotes,
@@ -299,3 +301,34 @@ def test_what_settles_too_soon_is_not_answered():
     found = quoted(asked=[soon])
     assert answers_of(found) == []
     assert "life: it settles too soon" in reasons(found)
+
+
+def written(option, quantity, **more):
+    return Written(option=option, terms=CALL.terms(CentiBtc(quantity), Cents(0)), **more)
+
+
+def test_a_maker_consents_within_its_rules_collateral_the_smallest_first_and_counts_what_stands():
+    many = [written("large", 50), written("small", 10), written("middle", 20), written("said", 30, consented=True)]
+    plan = consents(MakingRule(consent_sats=Sats(65_000_000)), MARKET, many)
+    assert set(plan.seconds) == {"small", "middle"}
+    assert plan.left_out == {"large": "50,000,000 sats of collateral, and 5,000,000 are left"}
+    assert consents(MakingRule(consent_sats=Sats(29_999_999)), MARKET, many).seconds == {}
+
+
+def test_a_maker_consents_to_nothing_without_a_rule_nor_against_its_owner_nor_beyond_what_it_would_quote():
+    assert consents(MakingRule(), MARKET, [written("one", 10)]).seconds == {}
+    rule = MakingRule(consent_sats=Sats(10**9), consent_seconds=600)
+    plan = consents(rule, MARKET, [written("one", 10), written("not", 10, declined=True)])
+    assert plan.seconds == {"one": 600}
+    assert set(plan.left_out) == {"not"}
+    left = CALL.expiry - 29 * 60 - MARKET.now
+    for least, seconds in ((left - 60, 60), (left, None)):
+        plan = consents(replace(rule, least_life_seconds=least), MARKET, [written("one", 10)])
+        assert plan.seconds.get("one") == seconds
+        assert ("one" in plan.left_out) == (seconds is None)
+
+
+@pytest.mark.parametrize("wrong", [{"consent_sats": -1}, {"consent_seconds": 59}, {"consent_seconds": 30 * 86_400 + 1}])
+def test_a_rule_of_consents_out_of_its_bounds_is_refused(wrong):
+    with pytest.raises(InvalidInputError, match=next(iter(wrong))):
+        MakingRule(**wrong)

@@ -4,10 +4,12 @@ import pytest
 
 from btcfi.contracts.buckets import SingleOutcomeError, ToleranceRule, TooManyBucketsError, bucket_of, payout_buckets
 from btcfi.errors import InvalidInputError
+from btcfi.payoffs.book import contract_of
 from btcfi.payoffs.curve import Curve, Leg, LegKind, curve_of
 from btcfi.payoffs.netted import ANY_EVENT, netted
 from btcfi.payoffs.shapes import SHAPES, Ask
-from btcfi.units import BasisPoints, CentsPerBtc, Sats
+from btcfi.units import MAX_MONEY_SATS, BasisPoints, CentsPerBtc, Sats
+from tests.support.net_books import condors, event_of
 
 FLOOR = CentsPerBtc(5_000_000)
 RULE = ToleranceRule(tolerance=BasisPoints(200))
@@ -121,3 +123,18 @@ def test_a_curve_of_somebody_s_own_class_is_run_at_every_price_like_any_stranger
     with pytest.raises(InvalidInputError) as refused:
         netted(Mine(honest.pieces), ANY_EVENT)
     assert refused.value.field == "turning_points"
+
+
+@pytest.mark.parametrize("said", [1_000_000, 10**8, MAX_MONEY_SATS])
+def test_a_premium_that_nobody_pays_makes_no_range_that_pays_half_of_everything(said):
+    """Whoever proposes a book names the premiums of its legs; a tolerance is of them, and they cost it nothing."""
+    contract = contract_of(book := condors(10), event_of(book))
+    buckets = contract.buckets(RULE, premium=Sats(said))
+    below, above = contract.untouched.most_off(RULE, buckets, premium=Sats(said))
+    assert 100 * max(below, above) <= contract.collateral + 100  # half of the tolerance, of the collateral
+    for one in buckets:
+        shift = contract.event.digits - one.length
+        ends = (one.prefix << shift, ((one.prefix + 1) << shift) - 1)
+        for exact in contract.untouched.payouts([contract.event.price_of(end) for end in ends]):
+            assert -below <= one.payout - exact <= above
+            assert contract.payout_at(ends[0], RULE, premium=Sats(said)) == one.payout

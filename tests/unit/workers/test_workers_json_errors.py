@@ -39,8 +39,11 @@ FAILING = {
     "oracle import": [NOTHING], "verify": [NOTHING], "prove": ["--out", NOTHING, "--hex", "zz"],
     "trace show": [NOTHING], "trace diff": [NOTHING, NOTHING], "guest new": ["A name"], "guest build": ["nothing"],
     "guest run": ["nothing"], "guest check": ["nothing"], "chaos": ["--only", "nothing"],
-    "clauses compare": ["--levels", "1"],
+    "clauses compare": ["--levels", "1"], "simulate friday": ["--parties", "1"], "simulate fees": ["--options", "0"],
+    "simulate queue": ["--stage", "prove"],
     "payoff list": ["--file", NOTHING], "payoff show": ["nothing", "--strikes", "1"],
+    "payoff margin": [NOTHING, "--spot", "1", "--volatility", "0.5"], "book show": ["x"],
+    "book list": ["--dir", NOTHING],
     "payoff draw": ["call", "--strikes", "0"], "options list": ["--state", "gone"], "demo": ["--replay", NOTHING],
 }  # fmt: skip
 """Words that each command takes and cannot follow; without any it fails by the settings, which name no database."""

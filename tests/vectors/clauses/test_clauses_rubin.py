@@ -15,13 +15,10 @@ from btcfi.clauses.risk_reversal import RiskReversal, identity
 from btcfi.errors import InvalidInputError
 from btcfi.units import Height, Sats
 from tests.support.contracts import BUYER, SELLER
-from tests.support.paths import SHARED
+from tests.support.paths import ROOT
 from tests.support.trees import NOWHERE, SYMBOL, USER, TreeScene
 
-FILE = SHARED / "rubin" / "vectors.json"
-if not FILE.exists():
-    pytest.skip(f"needs {FILE}", allow_module_level=True)
-VECTORS = json.loads(FILE.read_text(encoding="utf-8"))["vectors"]
+VECTORS = json.loads((ROOT / "tests/vectors/payoffs/rubin.json").read_text(encoding="utf-8"))["vectors"]
 U64 = 1 << 64
 
 

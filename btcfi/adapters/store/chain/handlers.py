@@ -38,6 +38,8 @@ class Purpose:
     """False: somebody else's spend of an output that we watch; never sent, and forgotten with its block."""
     gives_way: bool = False
     """True: whoever spends its input takes its place for good, as a fee-paying child's; its coin is free again."""
+    watches_all: bool = False
+    """True: whoever spends any of its inputs overtakes it, not only the outpoint that its row names."""
     pays_for_parent: bool = False
     """True: it pays the fee of the transaction that it spends, and is sent together with it."""
 

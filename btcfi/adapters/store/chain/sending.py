@@ -24,15 +24,17 @@ def to_send(
 ) -> list[list[Transaction]]:  # fmt: skip
     """Return what must be sent: new ones, and those that no block holds for a while. Again is harmless.
 
-    What was tried longest ago comes first, so that what a node refuses for ever keeps nothing back. A transaction that
-    pays for the one it spends goes together with it; every other one goes alone, whatever it spends.
+    What no node was asked about yet comes first, then what was tried longest ago, so that neither what waits for blocks
+    nor what a node refuses for ever keeps anything back. A transaction that pays for the one it spends goes together
+    with it; every other one goes alone, whatever it spends.
     """
     fresh = (col(TransactionRow.state) == TransactionState.BUILT) | (
         (col(TransactionRow.state) == TransactionState.BROADCAST)
         & lapsed(col(TransactionRow.updated_at_unix), now, RESEND_SECONDS)
     )
     query = select(TransactionRow).where(fresh, col(TransactionRow.purpose).not_in(handlers.not_ours))
-    order = (col(TransactionRow.updated_at_unix), col(TransactionRow.created_at_unix))
+    untried = (col(TransactionRow.state) == TransactionState.BUILT) & col(TransactionRow.last_error).is_(None)
+    order = (untried.desc(), col(TransactionRow.updated_at_unix), col(TransactionRow.created_at_unix))
     rows = {row.txid: row for row in session.execute(query.order_by(*order).limit(limit)).scalars()}
     payers = {_parent(row): row for row in rows.values() if handlers.purpose(row.purpose).pays_for_parent}
     if cut := payers.keys() - rows.keys():  # beyond the limit, or not to be sent now

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
-from sqlmodel import Session
+from sqlalchemy import func, insert, select
+from sqlmodel import Session, col
 
 from btcfi.adapters.store.chain.tables import BlockRow, TransactionRow, TransactionState
 from btcfi.adapters.store.spine.edges import record_all
@@ -41,20 +41,31 @@ def put_transaction(session: Session, signed: Signed, *, now: UnixSeconds) -> Tr
 
 
 def put_transactions(session: Session, many: Sequence[Signed], *, now: UnixSeconds) -> list[TransactionRow]:
-    """Store signed transactions as built, all or none."""
+    """Store signed transactions as built, all or none, and return their rows in order."""
+    add_transactions(session, many, now=now)
+    names = [one.txid for one in many]
+    query = select(TransactionRow).where(col(TransactionRow.txid).in_(names))
+    found = {row.txid: row for row in session.execute(query).scalars()} if names else {}
+    return [found[name] for name in names]
+
+
+def add_transactions(session: Session, many: Sequence[Signed], *, now: UnixSeconds) -> None:
+    """Store signed transactions as built, all or none, by one statement; nobody gets a row to change."""
     tip = _walked(session)
     rows = [
-        TransactionRow(
-            txid=one.txid, purpose=one.purpose, subject=one.subject, raw_hex=one.transaction.to_bytes().hex(),
-            spends=str(one.spends), fee_sats=one.fee, created_at_unix=now, updated_at_unix=now,
-            built_height=tip if one.waits_since is None else one.waits_since,
-        )
+        {
+            "txid": one.txid, "purpose": one.purpose, "subject": one.subject, "state": TransactionState.BUILT.value,
+            "raw_hex": one.transaction.to_bytes().hex(), "spends": str(one.spends), "fee_sats": one.fee,
+            "built_height": tip if one.waits_since is None else one.waits_since, "created_at_unix": now,
+            "updated_at_unix": now,
+        }
         for one in many
     ]  # fmt: skip
-    session.add_all(rows)
-    session.flush()
-    record_all(session, "chain_transaction", {row.txid: row.purpose for row in rows}, TransactionState.BUILT, now=now)
-    return rows
+    session.flush()  # what this session changed before, such as whose place these take
+    if rows:
+        session.execute(insert(TransactionRow), rows)
+    born = {str(row["txid"]): str(row["purpose"]) for row in rows}
+    record_all(session, "chain_transaction", born, TransactionState.BUILT, now=now)
 
 
 def _walked(session: Session) -> int | None:

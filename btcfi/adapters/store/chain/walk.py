@@ -25,7 +25,7 @@ from btcfi.adapters.store.chain.tables import (
 from btcfi.adapters.store.chain.transactions import Signed, put_transaction
 from btcfi.adapters.store.chain.wallet import SERVICE, free_coins
 from btcfi.adapters.store.spine.edges import Crossing, cross, cross_all, upsert
-from btcfi.bitcoin.transaction import Transaction
+from btcfi.bitcoin.transaction import Transaction, parse_transaction
 from btcfi.bitcoin.wallet import COINBASE_MATURITY
 from btcfi.contracts.watch import REMEMBERED_BLOCKS, ChainMovedError
 from btcfi.errors import RetryableError
@@ -69,7 +69,8 @@ def walk(
     watched = defaultdict(list)
     for waiting in ours.values():
         if waiting.state in UNMINED:
-            watched[waiting.spends].append(waiting)
+            for spent in _spends(handlers, waiting):
+                watched[spent].append(waiting)
     found = {"height": height, "block_hash": block.header.hash.hex()}
     views = handlers.view(session, block)
     mined = []
@@ -90,6 +91,13 @@ def walk(
     cross_all(session, [Crossing(row=row, changes=found) for row in mined], TransactionState.CONFIRMED, now=now)
     _take_outputs(session, block, script, height)
     session.add(BlockRow(height=height, hash=block.header.hash.hex()))
+
+
+def _spends(handlers: Handlers, row: TransactionRow) -> list[str]:
+    """Return the outpoints whose spend by something else overtakes a transaction of ours."""
+    if not handlers.purpose(row.purpose).watches_all:
+        return [row.spends]
+    return [str(txin.outpoint) for txin in parse_transaction(bytes.fromhex(row.raw_hex)).inputs]
 
 
 def _waiting(session: Session, block: Block) -> list[TransactionRow]:

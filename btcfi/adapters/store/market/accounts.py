@@ -66,9 +66,10 @@ def register(
     if registration.number <= row.number:
         raise StaleRegistrationError(row.name, registration.number, row.number)
     if (registration.request_key.hex(), registration.box_key.hex()) != (row.request_key, row.box_key):
-        from btcfi.adapters.store.market import failing  # noqa: PLC0415 - it builds on this
+        from btcfi.adapters.store.market import failing, transfer_rounds  # noqa: PLC0415 - they build on this
 
         failing.fail_of(session, identity, "it has registered other keys meanwhile", now=now)
+        transfer_rounds.fail_of(session, identity, "it has registered other keys meanwhile", now=now)
     session.execute(
         update(AccountRow)
         .where(col(AccountRow.id) == identity)
@@ -159,5 +160,8 @@ def _turn(session: Session, identity: str, state: AccountState, now: UnixSeconds
         row.state, row.updated_at_unix = state.value, now
         session.flush()
     if state is AccountState.SUSPENDED:
+        from btcfi.adapters.store.market import transfers  # noqa: PLC0415 - it builds on this
+
         withdraw_offers(session, identity, None, now=now)
+        transfers.withdraw_words(session, identity, now=now)
     return row

@@ -21,6 +21,7 @@ from btcfi.adapters.store.market.tables import (
     TakeRow,
     TakeState,
 )
+from btcfi.adapters.store.market.transfer_tables import TransferRow, TransferState
 from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
 from btcfi.adapters.store.options.tables import OptionRow, OptionState
 from btcfi.contracts.messages import Role
@@ -145,8 +146,10 @@ def has_work(session: Session) -> bool:
 
 
 def under_way(session: Session) -> bool:
-    """Return whether a take waits for signatures: then letters come soon."""
-    return bool(session.execute(select(exists().where(col(TakeRow.state) == TakeState.TAKEN))).scalar_one())
+    """Return whether a take or a transfer waits for signatures: then letters come soon."""
+    waits = exists().where(col(TakeRow.state) == TakeState.TAKEN)
+    moves = exists().where(col(TransferRow.state) == TransferState.TAKEN)
+    return bool(session.execute(select(or_(waits, moves))).scalar_one())
 
 
 def undelivered(session: Session, *, limit: int = AT_ONCE) -> list[ContractRow]:

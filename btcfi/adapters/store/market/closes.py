@@ -19,6 +19,7 @@ from btcfi.adapters.store.chain.handlers import BlockView, Purpose
 from btcfi.adapters.store.chain.tables import TransactionRow, TransactionState
 from btcfi.adapters.store.chain.transactions import Signed, put_transaction
 from btcfi.adapters.store.market.tables import PENDING_CLOSES, CloseRow, CloseState
+from btcfi.adapters.store.market.transfer_tables import UNDER_WAY, TransferRow
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.on_chain import give_up_settlements
 from btcfi.adapters.store.options.options import locked_option
@@ -124,6 +125,9 @@ def answer_close(session: Session, option_id: str, role: Role, take: CloseTake, 
     )
     if session.execute(busy.limit(1)).first() is not None:
         raise NotClosableError(option_id, "another offer to close it is answered; wait until that one lapses")
+    moves = select(TransferRow).where(col(TransferRow.option_id) == option_id, col(TransferRow.state).in_(UNDER_WAY))
+    if session.execute(moves.limit(1)).first() is not None:
+        raise NotClosableError(option_id, "its position is on the way to another holder; wait what becomes of that")
     nonces = _in_order(role, take.nonce, offer.nonce)
     _closing(session, option, offer).check(role.value, nonces, take.partial)
     changes = {"answer": json.dumps(messages.encode_take(take))}

@@ -10,6 +10,12 @@ from typing import Any, Final
 from sqlmodel import Session, col, select
 
 from btcfi.adapters.store.market.tables import CloseRow, CloseState, TakeRow
+from btcfi.adapters.store.market.transfer_tables import (
+    TransferConsentRow,
+    TransferOfferRow,
+    TransferRow,
+    TransferState,
+)
 from btcfi.adapters.store.market.webhook_tables import WebhookRow
 from btcfi.adapters.store.options.tables import OptionRow, OptionState, SettlementRow
 from btcfi.adapters.store.options.views import options_of, settlements_of
@@ -18,8 +24,14 @@ from btcfi.documents import iso
 
 CLOSE: Final = "market_close"
 """What events call an offer to close."""
-EVENTFUL: Final = ("take", "option", "settlement", CLOSE, "webhook")
+CONSENT: Final = "transfer_consent"
+SALE: Final = "transfer_offer"
+TRANSFER: Final = "transfer"
+"""What events call a consent to a transfer, an offer of a position, and a transfer."""
+EVENTFUL: Final = ("take", "option", "settlement", CLOSE, CONSENT, SALE, TRANSFER, "webhook")
 """What an account hears of."""
+
+_SIGNED: Final = frozenset({TransferState.SIGNED.value, TransferState.DONE.value})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +47,8 @@ class AccountEdge:
     """Whose it is."""
     close: CloseRow | None = None
     """Of an edge of an offer to close, and of the edge by which that ended an option."""
+    transfer: TransferRow | None = None
+    """Of an edge of a transfer."""
 
 
 def edges_with_owners(session: Session, rows: Sequence[EventRow]) -> list[AccountEdge]:
@@ -51,19 +65,52 @@ def edges_with_owners(session: Session, rows: Sequence[EventRow]) -> list[Accoun
     closes = _closes_by_id(session, named[CLOSE])
     ended = closes_by_option(session, {row.entity_id for row in rows if _ends_early(row)}, (CloseState.DONE,))
     about |= {(CLOSE, name): row.option_id for name, row in closes.items()}
+    said = _transfer_words(session, named)
+    about |= {where: row.option_id for where, row in said.items()}
     options = options_of(session, set(about.values()))
     hooks = _owners_of_hooks(session, named["webhook"])
     found = []
     for row in rows:
         option = options.get(about.get((row.entity, row.entity_id), ""))
         names = {hooks.get(row.entity_id)} if row.entity == "webhook" else set()
-        names |= {option.writer, option.holder} if option is not None else set()
+        word = said.get((row.entity, row.entity_id))
+        names |= _owners_of_word(word) if word is not None else set()
+        names |= {option.writer, option.holder} if option is not None and word is None else set()
         if whose := frozenset(name for name in names if name):
             settlement = settled.get(row.entity_id) if row.entity == "settlement" else None
             close = closes.get(row.entity_id) if row.entity == CLOSE else None
             close = ended.get(row.entity_id) if _ends_early(row) else close
-            found.append(AccountEdge(event=row, option=option, settlement=settlement, close=close, accounts=whose))
+            transfer = word if isinstance(word, TransferRow) else None
+            found.append(
+                AccountEdge(
+                    event=row, option=option, settlement=settlement, close=close, transfer=transfer, accounts=whose
+                )
+            )  # fmt: skip
     return found
+
+
+_Word = TransferConsentRow | TransferOfferRow | TransferRow
+
+
+def _transfer_words(session: Session, named: dict[str, set[str]]) -> dict[tuple[str, str], _Word]:
+    found: dict[tuple[str, str], _Word] = {}
+    if ids := named[CONSENT]:
+        consents = session.exec(select(TransferConsentRow).where(col(TransferConsentRow.id).in_(ids))).all()
+        found |= {(CONSENT, row.id): row for row in consents}
+    if ids := named[SALE]:
+        offers = session.exec(select(TransferOfferRow).where(col(TransferOfferRow.id).in_(ids))).all()
+        found |= {(SALE, row.id): row for row in offers}
+    if ids := named[TRANSFER]:
+        transfers = session.exec(select(TransferRow).where(col(TransferRow.id).in_(ids))).all()
+        found |= {(TRANSFER, row.id): row for row in transfers}
+    return found
+
+
+def _owners_of_word(word: _Word) -> set[str | None]:
+    """Return whose it is: a consent its seller's, an offer its holder's, a transfer all three's."""
+    if isinstance(word, TransferConsentRow):
+        return {word.seller}
+    return {word.holder} if isinstance(word, TransferOfferRow) else {word.seller, word.holder, word.newcomer}
 
 
 def _closes_by_id(session: Session, ids: Collection[str]) -> dict[str, CloseRow]:
@@ -93,12 +140,17 @@ def _owners_of_hooks(session: Session, ids: set[str]) -> dict[str, str]:
 def say(edge: AccountEdge, account: str) -> dict[str, Any]:
     """Return what an account is told of an edge of its own, as JSON has it."""
     event, option, paid = edge.event, edge.option, edge.settlement or edge.close
+    option_id = None if option is None else option.id
     role = None if option is None else "holder" if option.holder == account else "writer"
+    if edge.transfer is not None and edge.transfer.newcomer == account:
+        option_id, role = edge.transfer.new_option_id, "holder"
+    paid_sats = None if paid is None else paid.paid_sats
+    if edge.transfer is not None and event.to_state in _SIGNED:
+        paid_sats = edge.transfer.price_sats
     return {
-        "id": event.id or 0, "entity": event.entity, "entity_id": event.entity_id,
-        "option_id": None if option is None else option.id, "role": role, "from_state": event.from_state,
-        "to_state": event.to_state, "at_unix": event.at_unix,
-        "paid_sats": None if paid is None else paid.paid_sats,
+        "id": event.id or 0, "entity": event.entity, "entity_id": event.entity_id, "option_id": option_id,
+        "role": role, "from_state": event.from_state, "to_state": event.to_state, "at_unix": event.at_unix,
+        "paid_sats": paid_sats,
         "returned_sats": None if paid is None else paid.returned_sats,
         "at": iso(event.at_unix),
     }  # fmt: skip

@@ -17,7 +17,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.exc import NoResultFound
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.market import letters, takes
+from btcfi.adapters.store.market import letters, takes, transfer_rounds
 from btcfi.adapters.store.market.carrying import (
     AT_ONCE,
     STEPS,
@@ -133,6 +133,7 @@ def stand_down(session: Session, *, now: UnixSeconds) -> None:
     )
     for account in session.execute(standing.distinct().order_by(col(FirmOfferRow.account_id))).scalars().all():
         withdraw_offers(session, account, None, now=now)
+    transfer_rounds.stand_down(session, now=now)
 
 
 def cancel(session: Session, take: TakeRow, account: str, *, now: UnixSeconds) -> TakeRow:

@@ -20,6 +20,7 @@ from btcfi.adapters.store.chain.tables import UNMINED, TransactionRow, Transacti
 from btcfi.adapters.store.chain.transactions import Signed, put_transaction
 from btcfi.adapters.store.chain.walk import walked_to
 from btcfi.adapters.store.chain.wallet import NoCoinError, pick_coin, reserve_coin
+from btcfi.adapters.store.options import batches
 from btcfi.adapters.store.options.anchor_tables import AnchorItemRow, AnchorRow
 from btcfi.adapters.store.options.contract_tables import OracleEventRow
 from btcfi.adapters.store.options.purposes import ANCHOR
@@ -330,6 +331,9 @@ def find_anchored(session: Session, kind: AnchorKind, subject: str, part: str = 
     best = case(order, value=col(TransactionRow.state), else_=2)
     newest = col(AnchorItemRow.batch).desc()
     first = session.execute(of_it.order_by(best, newest).limit(1)).first()
+    final = first is not None and first[2].state == TransactionState.FINAL
+    if kind is AnchorKind.PROOF_ROOT and not final and (batched := _in_a_batch(session, subject)) is not None:
+        return batched
     if first is None:
         raise NotFoundError("anchor", what, "the next `chain.anchor` takes what is new; see BTCFI_ANCHOR_SECONDS")
     item, anchor, sent = first
@@ -338,6 +342,22 @@ def find_anchored(session: Session, kind: AnchorKind, subject: str, part: str = 
     rows = items_of(session, item.batch, stop=anchor.count)
     return Anchored(
         found=_found(item), items=[_found(row).item for row in rows], index=item.position,
+        transaction=parse_transaction(bytes.fromhex(sent.raw_hex)),
+        block_hash=hash32(bytes.fromhex(sent.block_hash or "")),
+    )  # fmt: skip
+
+
+def _in_a_batch(session: Session, settlement_id: str) -> Anchored | None:
+    """Return where a settlement's proof root stands under the root of the final batch that pays it."""
+    row = session.get(SettlementRow, settlement_id)
+    ends = [] if row is None else batches.batch_of(session, row)
+    place = next((one.position for one in ends if row is not None and one.option_id == row.option_id), None)
+    sent = None if row is None or place is None else session.get(TransactionRow, row.txid)
+    if sent is None or place is None or sent.state != TransactionState.FINAL:
+        return None
+    items = batches.leaves_of(ends)
+    return Anchored(
+        found=Found(item=items[place], subject=settlement_id), items=items, index=place,
         transaction=parse_transaction(bytes.fromhex(sent.raw_hex)),
         block_hash=hash32(bytes.fromhex(sent.block_hash or "")),
     )  # fmt: skip

@@ -220,6 +220,11 @@ def named_keys(session: Session) -> frozenset[str]:
     return frozenset(one["oracle_key"] for text in texts for one in json.loads(text))
 
 
+def letter_name(event_id: str, oracle_key: bytes) -> str:
+    """Return the name under which an attestation is told, in folders and letters."""
+    return f"{event_id[:32]}-{oracle_key.hex()[:16]}.attestation"
+
+
 def attestations_of(session: Session, event_id: str) -> list[Attestation]:
     """Return the attestations of an event, by oracle key."""
     query = select(AttestationRow).where(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Select, func, select, true
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.chain.sending import rows_of
-from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
-from btcfi.adapters.store.chain.transactions import Signed, put_transactions
+from btcfi.adapters.store.chain.tables import UNMINED, TransactionRow, WalletOutpointRow
+from btcfi.adapters.store.chain.transactions import Signed, add_transactions
 from btcfi.adapters.store.chain.wallet import CHILD_COIN, NoCoinError, pick_coins, reserve_coin
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.options import changed
@@ -26,10 +29,17 @@ from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts.option import OptionContract
 from btcfi.contracts.paid import Paid
 from btcfi.contracts.payouts import price_input
+from btcfi.contracts.schedule import PASSED_BY_BLOCKS, SETTLEMENT_VSIZE, Due, Schedule, Space, Turn, schedule
 from btcfi.contracts.settle import CompletedCet, child_paying, complete_cet
 from btcfi.contracts.settling import COIN_INPUT, Alone, Fresh, Terms, View, next_step
 from btcfi.errors import BtcfiError, NotFoundError, RetryableError
 from btcfi.units import Hash32, Height, Sats, UnixSeconds, display_txid
+
+BUNDLE: Final = 32
+"""Settlements of one deadline that have their turn together: a schedule of thousands is made in a millisecond."""
+
+RETRIED_PART: Final = 4
+"""One place in so many is kept for settlements that could not be built when they were last tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,19 +87,57 @@ class Ready:
         )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ahead:
+    """A CET that was completed before the transaction that stores it, and by which of the stored contracts."""
+
+    by: contracts.Named
+    executable: contracts.Executable
+    cet: CompletedCet
+
+
+def complete_ahead(session: Session, ids: Sequence[str]) -> dict[str, Ahead]:
+    """Complete the CETs of proven settlements in a session that only reads, by option.
+
+    It is most of the work of building, and no other writer of the store need wait for it. What cannot be completed is
+    left out: ``build_settlements`` tries again, and keeps why.
+    """
+    query = select(OptionRow).join(SettlementRow, col(OptionRow.id) == col(SettlementRow.option_id))
+    options = list(session.execute(query.where(*_proven(ids))).scalars())
+    named, found = contracts.named_of(session, options), {}
+    for option_id, executable in contracts.executables_of(session, options, damaged_apart=True).items():
+        with suppress(BtcfiError):
+            found[option_id] = Ahead(by=named[option_id], executable=executable, cet=completed(executable))
+    return found
+
+
+def _waiting(session: Session, ids: Sequence[str]) -> list[tuple[SettlementRow, OptionRow]]:
+    query = select(SettlementRow, OptionRow).join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id))
+    return [(row, option) for row, option in session.execute(query.where(*_proven(ids)))]
+
+
+def _proven(ids: Sequence[str]) -> tuple[ColumnElement[bool], ...]:
+    return col(SettlementRow.id).in_(ids), col(SettlementRow.state) == SettlementState.PROVEN
+
+
 def build_settlements(
     session: Session, ids: Sequence[str], wallet: TaprootKey, *, estimate: SatsPerKvb | None, rule: FeeRule,
-    tip: Height, now: UnixSeconds,
-) -> int:  # fmt: skip
-    """Complete the CETs of attested outcomes, and their fee-paying children: proven -> built. Returns how many.
+    tip: Height, now: UnixSeconds, ahead: Mapping[str, Ahead] = MappingProxyType({}),
+) -> list[list[Transaction]]:  # fmt: skip
+    """Complete the CETs of attested outcomes, and their fee-paying children: proven -> built.
+
+    Returns what the node is to get once this is committed, each CET with its child, where it has one of ours.
 
     One that cannot be built keeps why, and harms no other: too few oracles have attested, no coin is left for its fee,
-    an attestation or a signature is wrong.
+    an attestation or a signature is wrong. ahead: what ``complete_ahead`` gave; one whose contract is another by now is
+    completed anew.
     """
-    query = select(SettlementRow, OptionRow).join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id))
-    proven = col(SettlementRow.state) == SettlementState.PROVEN
-    waiting = session.execute(query.where(col(SettlementRow.id).in_(ids), proven)).all()
-    executables = contracts.executables_of(session, [option for _, option in waiting], damaged_apart=True)
+    waiting = _waiting(session, ids)
+    named = contracts.named_of(session, [option for _, option in waiting]) if ahead else {}
+    done = {option_id: one for option_id, one in ahead.items() if one.by == named.get(option_id)}
+    rest = [option for _, option in waiting if option.id not in done]
+    executables = contracts.executables_of(session, rest, damaged_apart=True)
+    executables |= {option_id: one.executable for option_id, one in done.items()}
     coins = iter(pick_coins(session, CHILD_COIN, tip=tip, many=len(waiting)))
     view, ready = View(tip=tip, estimate=estimate), []
     for settlement, option in waiting:
@@ -97,8 +145,8 @@ def build_settlements(
             executable = executables.get(option.id)
             if executable is None:
                 raise NotFoundError("checked contract", option.id)
-            cet = completed(executable)
-            _check_computed(settlement, option, executable, cet)
+            cet = done[option.id].cet if option.id in done else completed(executable)
+            check_computed(settlement, option, executable, cet)
             child = _first_child(
                 cet, next(coins, None), wallet, view, terms_of(executable.plan.contract, cet, rule), settlement
             )  # fmt: skip
@@ -109,7 +157,7 @@ def build_settlements(
     return _store_built(session, ready, now=now)
 
 
-def _check_computed(
+def check_computed(
     settlement: SettlementRow, option: OptionRow, executable: contracts.Executable, cet: CompletedCet
 ) -> None:  # fmt: skip
     """Raise AttestedOtherwiseError unless the run that was proven is of the outcome that the oracles attest.
@@ -188,7 +236,7 @@ def paid_child(
     return PaidChild(transaction=signed, fee=child.fee, coin=rows[step.coin.outpoint])
 
 
-def _store_built(session: Session, ready: Sequence[Ready], *, now: UnixSeconds) -> int:
+def _store_built(session: Session, ready: Sequence[Ready], *, now: UnixSeconds) -> list[list[Transaction]]:
     crossings = [
         Crossing(
             row=one.settlement, fence=one.settlement.fence, detail=in_words(one.settlement, one.paid),
@@ -208,20 +256,91 @@ def _store_built(session: Session, ready: Sequence[Ready], *, now: UnixSeconds) 
         col(TransactionRow.replaced_by).is_(None),
     )  # fmt: skip
     paid = set(session.execute(query).scalars())  # by a party, in a block that was reorganised
-    built = []
+    built: list[list[Signed]] = []
     for one in fresh:
-        built.append(one.signed_cet())
+        built.append([one.signed_cet()])
         if one.child is not None and one.option.id not in paid:
             child = one.child.stored(one.option.id, one.cet)
             reserve_coin(one.child.coin, child.txid)
-            built.append(child)
-    put_transactions(session, built, now=now)
-    return len(ours)
+            built[-1].append(child)
+    add_transactions(session, [one for package in built for one in package], now=now)
+    # one that a stored child of somebody's pays for goes with it (``sending.to_send``)
+    return [[one.transaction for one in package] for package in built if package[0].subject not in paid]
 
 
-def to_settle(session: Session, *, limit: int = 256) -> list[str]:
-    """Return the proven settlements that an attestation completes, longest untouched first."""
-    query = select(col(SettlementRow.id)).where(
-        col(SettlementRow.state) == SettlementState.PROVEN, col(SettlementRow.reason) == "expiry"
-    )
-    return list(session.execute(query.order_by(col(SettlementRow.updated_at_unix)).limit(limit)).scalars())
+def to_settle(
+    session: Session, *, tip: Height, rule: FeeRule, limit: int = 256, held_back: ColumnElement[bool] | None = None
+) -> list[str]:  # fmt: skip
+    """Return the proven settlements that are to be built now: those that a block will take, earliest deadline first.
+
+    What could not be built when it was last tried comes behind those that were not tried, longest untouched first, and
+    keeps a quarter of the places: neither can keep the other back. held_back: the condition that one waits for a batch
+    (``batches.held_back``); None: none does.
+    """
+    free = true() if held_back is None else ~held_back
+    turns = planned_settlements(session, tip=tip, rule=rule, free=free).turns
+    room = min(limit, settlements_in(turn for turn in turns if turn.now))
+    untried = col(SettlementRow.last_error).is_(None)
+    fresh = _in_turn(session, tip, free & untried, order_by=_TURN, limit=room)
+    failed = _in_turn(session, tip, free & ~untried, order_by=(col(SettlementRow.updated_at_unix),), limit=room)
+    first = fresh[: max(room - len(failed), room - room // RETRIED_PART)]
+    return first + failed[: room - len(first)]
+
+
+_TURN: Final = (col(OptionRow.refund_height), col(OptionRow.collateral_sats).desc(), col(SettlementRow.id))
+"""As ``schedule.order``: earliest deadline, then largest value."""
+
+
+def _in_turn(
+    session: Session, tip: Height, condition: ColumnElement[bool], *, order_by: Sequence[Any], limit: int
+) -> list[str]:  # fmt: skip
+    query = _of_proven(tip, col(SettlementRow.id)).where(condition).order_by(*order_by).limit(limit)
+    return list(session.execute(query).scalars())
+
+
+def planned_settlements(
+    session: Session, *, tip: Height, rule: FeeRule, free: ColumnElement[bool] | None = None
+) -> Schedule:  # fmt: skip
+    """Return the turns of the settlements that an attestation may complete and the next block may hold.
+
+    free: the condition that one waits for nothing else; None: none does.
+    They are bundles of one deadline, of at most ``BUNDLE`` settlements: as many of each as have their turn are built.
+    """
+    space = Space(tip=tip, in_flight=in_flight(session, tip=tip) * SETTLEMENT_VSIZE)
+    counted = _of_proven(tip, col(OptionRow.refund_height), func.count(), func.sum(OptionRow.collateral_sats))
+    if free is not None:
+        counted = counted.where(free)
+    due = []
+    for deadline, count, value in session.execute(counted.group_by(col(OptionRow.refund_height))):
+        for start in range(0, count, BUNDLE):
+            many = min(BUNDLE, count - start)
+            due.append(Due(
+                name=f"{deadline or 0}-{start:08}", vsize=many * SETTLEMENT_VSIZE, deadline=Height(deadline or 0),
+                value=Sats(int(value) * many // count),
+            ))  # fmt: skip
+    return schedule(due, space, rule)
+
+
+def _of_proven(tip: Height, *columns: Any) -> Select[Any]:  # noqa: ANN401 - SQLAlchemy's own
+    """Ask about settlements whose CET a block after ``tip`` may hold: one before its height only takes others' room."""
+    proven = col(SettlementRow.state) == SettlementState.PROVEN, col(SettlementRow.reason) == "expiry"
+    final = func.coalesce(OptionRow.expiry_height, 0) <= tip
+    joined = select(*columns).select_from(SettlementRow)
+    return joined.join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id)).where(*proven, final)
+
+
+def settlements_in(turns: Iterable[Turn]) -> int:
+    """Return how many settlements the bundles of a plan are."""
+    return sum(turn.due.vsize for turn in turns) // SETTLEMENT_VSIZE
+
+
+def in_flight(session: Session, *, tip: Height) -> int:
+    """Return how many settlements are built or sent and wait for one of the next blocks.
+
+    What ``PASSED_BY_BLOCKS`` blocks have passed by is not among them: it would keep all others back.
+    """
+    query = select(func.count()).select_from(TransactionRow).where(
+        col(TransactionRow.purpose) == SETTLEMENT, col(TransactionRow.state).in_(UNMINED),
+        func.coalesce(TransactionRow.built_height, tip) > tip - PASSED_BY_BLOCKS,
+    )  # fmt: skip
+    return int(session.execute(query).scalar_one())

@@ -84,7 +84,7 @@ class ContractRow(SQLModel, table=True):
         ),
         ends=frozenset({ContractState.FUNDED, ContractState.CANCELLED}),
     )
-    __table_args__ = (Index("ix_contract_state", "state"),)
+    __table_args__ = (Index("ix_contract_state", "state"), Index("ix_contract_name", "contract_id"))
 
     option_id: str = Field(primary_key=True)
     state: str = ContractState.ORDERED.value

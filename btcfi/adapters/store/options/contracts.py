@@ -221,7 +221,7 @@ def take_offer(session: Session, option_id: str, message: dict[str, Any], *, now
     offer = decode_offer(message)
     if offer.terms != _ordered(row).terms or offer.role is not Role.SELLER:
         raise InvalidInputError("offer", "differs from the order", "the ordered terms, offered by the seller")
-    changes = {"offer_id": offer.id.hex(), "offer_sha256": _keep(session, message, now)} | _WENT_ON
+    changes = {"offer_id": offer.id.hex(), "offer_sha256": keep_message(session, message, now)} | _WENT_ON
     if cross(session, row, ContractState.OFFERED, now=now, changes=changes):
         _takes_heart(session, option_id, now)
 
@@ -233,7 +233,7 @@ def take_accept(session: Session, option_id: str, message: dict[str, Any], *, no
         return
     if decode_accept(message).offer_id.hex() != row.offer_id:
         raise InvalidInputError("accept.offer_id", "another offer's", f"{row.offer_id}")
-    changes = {"accept_sha256": _keep(session, message, now)} | _WENT_ON
+    changes = {"accept_sha256": keep_message(session, message, now)} | _WENT_ON
     if cross(session, row, ContractState.ACCEPTED, now=now, changes=changes):
         _takes_heart(session, option_id, now)
 
@@ -244,7 +244,7 @@ def take_sign(session: Session, option_id: str, message: dict[str, Any], *, now:
     if row.state != ContractState.ACCEPTED:
         return
     decode_sign(message)
-    changes = {"sign_sha256": _keep(session, message, now)} | _WENT_ON
+    changes = {"sign_sha256": keep_message(session, message, now)} | _WENT_ON
     check = Work(flow="check_contract", arguments=(option_id,))
     if cross(session, row, ContractState.SIGNED, now=now, changes=changes, work=[check]):
         _takes_heart(session, option_id, now)
@@ -287,12 +287,17 @@ def mark_checked(
 ) -> None:  # fmt: skip
     """Keep the plan that we computed and checked every signature against: signed -> checked."""
     row, option = session.get_one(ContractRow, option_id), session.get_one(OptionRow, option_id)
-    packed = _pack(agreement, _messages(session, row))
+    packed = pack(agreement, _messages(session, row))
     changes = {"contract_id": agreement.id.hex(), "plan_sha256": store_blob(session, packed, now=now).hex()}
     if row.state != ContractState.SIGNED or not cross(
         session, row, ContractState.CHECKED, now=now, changes=changes, work=[Work(flow="exchange")]
     ):
         return
+    note_plan(option, agreement, event_id=row.event_id, network=network)
+
+
+def note_plan(option: OptionRow, agreement: Agreement, *, event_id: str, network: str) -> None:
+    """Have an option's row say where its collateral is to lie, and by whose keys and oracles."""
     contract = agreement.plan.contract
     option.address = encode_address(contract.funding_txout().script, network)
     option.funding_txid = display_txid(agreement.funding.transaction.txid)
@@ -301,7 +306,7 @@ def mark_checked(
         "buyer_key": contract.buyer_key.hex(), "seller_key": contract.seller_key.hex(),
         "internal_key": contract.internal_key.hex(), "tree": contract.tree,
         "buyer_script": contract.buyer_script.hex(), "seller_script": contract.seller_script.hex(),
-        "event_id": row.event_id, "oracles": [one.oracle_key.hex() for one in agreement.plan.announcements],
+        "event_id": event_id, "oracles": [one.oracle_key.hex() for one in agreement.plan.announcements],
         "threshold": agreement.plan.threshold, "buckets": len(agreement.plan.buckets),
     })  # fmt: skip
 
@@ -420,7 +425,8 @@ def _messages(session: Session, row: ContractRow) -> Setup:
     )  # fmt: skip
 
 
-def _keep(session: Session, message: dict[str, Any], now: UnixSeconds) -> str:
+def keep_message(session: Session, message: dict[str, Any], now: UnixSeconds) -> str:
+    """Keep a message as a blob, and return its name."""
     return store_blob(session, json.dumps(message).encode(), now=now).hex()
 
 
@@ -461,7 +467,7 @@ class Executable:
     attestations: list[Attestation]
 
 
-def _pack(agreement: Agreement, kept: Setup) -> bytes:
+def pack(agreement: Agreement, kept: Setup) -> bytes:
     """Return what settling needs, as one blob: a line of JSON, the buckets, the buyer's and the seller's signatures."""
     contract, plan = agreement.plan.contract, agreement.plan
     signatures = {kept.offer.role: kept.signed.presignatures, kept.offer.role.other: kept.accepted.presignatures}
@@ -476,6 +482,18 @@ def _pack(agreement: Agreement, kept: Setup) -> bytes:
         "sizes": [len(buckets), len(signatures[Role.BUYER]), len(signatures[Role.SELLER])],
     }  # fmt: skip
     return json.dumps(head).encode() + b"\n" + buckets + signatures[Role.BUYER] + signatures[Role.SELLER]
+
+
+Named = tuple[str | None, str, OutPoint]
+"""What a contract is settled by: the hash of its plan with all signatures, its event, its collateral's outpoint."""
+
+
+def named_of(session: Session, options: Sequence[OptionRow]) -> dict[str, Named]:
+    """Return, by option, by what its contract is settled: two equal ones have equal plans."""
+    query = select(col(ContractRow.option_id), col(ContractRow.plan_sha256), col(ContractRow.event_id))
+    wanted = {option.id: option for option in options if option.funding_txid}
+    rows = session.execute(query.where(col(ContractRow.option_id).in_(wanted))) if wanted else ()
+    return {name: (plan, event, funding_outpoint(wanted[name])) for name, plan, event in rows}
 
 
 def executables_of(

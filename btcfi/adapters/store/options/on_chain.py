@@ -15,9 +15,9 @@ from btcfi.adapters.store.chain.sending import rows_of
 from btcfi.adapters.store.chain.tables import UNMINED, TransactionRow, TransactionState
 from btcfi.adapters.store.chain.transactions import Signed
 from btcfi.adapters.store.chain.walk import give_way
-from btcfi.adapters.store.options import contracts
+from btcfi.adapters.store.options import batches, contracts
 from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
-from btcfi.adapters.store.options.purposes import CHILD, FUNDING, OF_OPTIONS, OUTSIDE, SETTLEMENT
+from btcfi.adapters.store.options.purposes import BATCH, CHILD, FUNDING, OF_OPTIONS, OUTSIDE, SETTLEMENT
 from btcfi.adapters.store.options.settled import count_settled, find_settlement, settled, settlement_of
 from btcfi.adapters.store.options.tables import (
     FUNDABLE_OPTIONS,
@@ -111,7 +111,8 @@ class OptionsOnChain:
 
     def sent(self, session: Session, rows: Sequence[TransactionRow], now: UnixSeconds) -> None:
         """Settlements whose transaction the node has taken: built -> broadcast."""
-        sent = _subjects(rows, SETTLEMENT)
+        batched = batches.ends_of(session, [row.txid for row in rows if row.purpose == BATCH])
+        sent = [*_subjects(rows, SETTLEMENT), *(one.option_id for one in batched)]
         query = select(SettlementRow).where(
             col(SettlementRow.option_id).in_(sent), col(SettlementRow.state) == SettlementState.BUILT
         )
@@ -123,27 +124,28 @@ class OptionsOnChain:
 
     def final(self, session: Session, rows: Sequence[TransactionRow], now: UnixSeconds) -> None:
         """Options are active once their funding is final, and settled once their settlement is."""
-        _funded(session, _subjects(rows, FUNDING), now)
-        settled(session, _subjects(rows, SETTLEMENT), now)
+        funded(session, _subjects(rows, FUNDING), now)
+        batched = batches.settle_mined(session, [row.txid for row in rows if row.purpose == BATCH], now=now)
+        settled(session, [*_subjects(rows, SETTLEMENT), *batched], now)
         for row in rows:
-            if row.purpose == OUTSIDE:
+            if row.purpose in {OUTSIDE, BATCH}:
                 give_up_settlements(session, row, now)
+            if row.purpose == OUTSIDE:
                 _ended_outside(session, row, now)
 
     def undone(self, session: Session, row: TransactionRow, now: UnixSeconds) -> None:
         """Take back what a final funding or settlement had moved."""
-        if row.state != TransactionState.FINAL or row.purpose not in {FUNDING, SETTLEMENT}:
+        if row.state != TransactionState.FINAL or row.purpose not in {FUNDING, SETTLEMENT, BATCH}:
+            return
+        if row.purpose == BATCH:
+            for option_id in batches.unsettle(session, row.txid, now=now):
+                _unsettled(session, session.get_one(OptionRow, option_id), now)
             return
         option = session.get_one(OptionRow, row.subject)
         if row.purpose == FUNDING and option.state == OptionState.ACTIVE:
             cross(session, option, OptionState.CREATED, now=now, detail="funding reorganised")
         if row.purpose == SETTLEMENT:
-            settlement = settlement_of(session, option.id)
-            if cross(
-                session, settlement, SettlementState.BROADCAST, now=now, fence=settlement.fence, detail="reorganised"
-            ):  # fmt: skip
-                count_settled(session, [settlement], by=-1)
-            cross(session, option, OptionState.EXPIRED, now=now, detail="settlement reorganised")
+            _unsettled(session, option, now)
 
     def coins_needed(self, session: Session) -> int:
         """Return how many options the expiry minute has that most of them wait for."""
@@ -151,6 +153,13 @@ class OptionsOnChain:
 
 
 OPTIONS_ON_CHAIN: Final = OptionsOnChain()
+
+
+def _unsettled(session: Session, option: OptionRow, now: UnixSeconds) -> None:
+    settlement = settlement_of(session, option.id)
+    if cross(session, settlement, SettlementState.BROADCAST, now=now, fence=settlement.fence, detail="reorganised"):
+        count_settled(session, [settlement], by=-1)
+    cross(session, option, OptionState.EXPIRED, now=now, detail="settlement reorganised")
 
 
 def _subjects(rows: Sequence[TransactionRow], purpose: str) -> list[str]:
@@ -180,7 +189,8 @@ def _live_collaterals(session: Session, block: Block) -> dict[str, OptionRow]:
     return {str(option.funding_txid): option for option in session.execute(query).scalars()}
 
 
-def _funded(session: Session, option_ids: Sequence[str], now: UnixSeconds) -> None:
+def funded(session: Session, option_ids: Sequence[str], now: UnixSeconds) -> None:
+    """Options are active once what funds them is final, whatever was said of their sales."""
     query = select(OptionRow).where(col(OptionRow.id).in_(option_ids), col(OptionRow.state).in_(FUNDABLE_OPTIONS))
     crossings = [Crossing(row=row, detail="its funding is final") for row in session.execute(query).scalars()]
     named = [one.row.id for one in crossings]

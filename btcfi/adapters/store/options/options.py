@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import insert, or_, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.options import holds
@@ -428,15 +428,18 @@ def add_settlements(
     rows = []
     for option, fixed in due:
         given = settlement_input_of(session, option, fixed, reason)
-        rows.append(SettlementRow(
-            id=f"st-{option.id}", option_id=option.id, reason=reason, slot=known_at(fixed),
-            price_cents=SettlementInput.from_bytes(given).spot, input_hex=given.hex(), created_at_unix=now,
-            updated_at_unix=now, window=proven_window(session, option, fixed, reason),
-        ))  # fmt: skip
-    session.add_all(rows)
-    session.flush()
-    record_all(session, "settlement", {row.id: reason for row in rows}, SettlementState.DUE, now=now)
-    return [row.id for row in rows]
+        rows.append({
+            "id": f"st-{option.id}", "option_id": option.id, "state": SettlementState.DUE.value, "reason": reason,
+            "slot": known_at(fixed), "price_cents": SettlementInput.from_bytes(given).spot, "input_hex": given.hex(),
+            "attempts": 0, "fence": 0, "retry_at_unix": 0, "created_at_unix": now, "updated_at_unix": now,
+            "window": proven_window(session, option, fixed, reason),
+        })  # fmt: skip
+    session.flush()  # what this session changed before
+    if rows:
+        session.execute(insert(SettlementRow), rows)
+    ids = [str(row["id"]) for row in rows]
+    record_all(session, "settlement", dict.fromkeys(ids, reason), SettlementState.DUE, now=now)
+    return ids
 
 
 def describe(row: OptionRow) -> Mapping[str, Any]:

@@ -18,9 +18,13 @@ CHILD: Final = "child"
 OUTSIDE: Final = "outside"
 """A spend of the collateral that the service did not make: a refund, a close of the parties' own, their own CET."""
 
+BATCH: Final = "batch"
+"""Pays out many: contracts that end together (``batch_tables``); its subject is its own txid."""
+
 OF_OPTIONS: Final = (
     Purpose(name=FUNDING),
     Purpose(name=SETTLEMENT),
+    Purpose(name=BATCH, watches_all=True),
     Purpose(name=CHILD, gives_way=True, pays_for_parent=True),
     Purpose(name=OUTSIDE, ours=False),
 )

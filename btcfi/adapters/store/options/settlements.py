@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -37,7 +37,7 @@ from btcfi.adapters.store.options.tables import (
 )
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices.fixings import closed_until, fixing_of
-from btcfi.adapters.store.spine.blobs import store_blob
+from btcfi.adapters.store.spine.blobs import store_blobs
 from btcfi.adapters.store.spine.edges import Crossing, Work, count, cross, cross_all, enqueue, upsert
 from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.adapters.store.spine.times import LONGEST_SECONDS, lapsed
@@ -48,10 +48,10 @@ from btcfi.options.payoff import twin_of
 from btcfi.oracle.attestation import EventHeldError
 from btcfi.oracle.fixing import MINUTE, Fixed
 from btcfi.oracle.quote import Feed
-from btcfi.units import Slot, UnixSeconds
+from btcfi.units import Hash32, Slot, UnixSeconds
 
 if TYPE_CHECKING:
-    from btcfi.proofs.settlement_proof import SettlementProof
+    from btcfi.proofs.settlement_proof import ProofFile, SettlementProof
 
 CLOSE_PATIENCE_SECONDS = 120
 """How long both parties may take to co-sign an early exercise before the attestation decides instead."""
@@ -135,7 +135,7 @@ def _readable(session: Session, row: SettlementRow, bound: Bound, now: UnixSecon
         return []
 
 
-def finish(session: Session, results: Mapping[Claim, SettlementProof], *, now: UnixSeconds) -> int:
+def finish(session: Session, results: Mapping[Claim, ProofFile | SettlementProof], *, now: UnixSeconds) -> int:
     """Store proofs and their results: claimed -> proven. What another worker holds by now is left to it.
 
     Returns how many were ours.
@@ -149,9 +149,10 @@ def finish(session: Session, results: Mapping[Claim, SettlementProof], *, now: U
     ours = {one: proof for one, proof in results.items() if rows[one.settlement_id].state == SettlementState.CLAIMED}
     if late := len(results) - len(ours):
         count(session, "late_results", late)
+    changes = _results(session, list(ours.values()), now)
     crossings = [
-        Crossing(row=rows[one.settlement_id], fence=one.fence, changes=_result(session, proof, now))
-        for one, proof in ours.items()
+        Crossing(row=rows[one.settlement_id], fence=one.fence, changes=some)
+        for one, some in zip(ours, changes, strict=True)
     ]
     return len(cross_all(session, crossings, SettlementState.PROVEN, now=now))
 
@@ -206,16 +207,27 @@ def close_long(session: Session, settlement_id: str, proof: SettlementProof, *, 
     row = find_settlement(session, settlement_id)
     if row.state != SettlementState.EXECUTED:
         return False
-    changes = _result(session, proof, now)
+    (changes,) = _results(session, [proof], now)
     return cross(session, row, SettlementState.PROVEN, now=now, fence=row.fence, changes=changes)
 
 
-def _result(session: Session, proof: SettlementProof, now: UnixSeconds) -> dict[str, object]:
-    from btcfi.proofs.settlement_proof import to_json  # noqa: PLC0415 - numba; who asks, repairs or reads makes no proof
+def _results(
+    session: Session, proofs: Sequence[ProofFile | SettlementProof], now: UnixSeconds
+) -> list[dict[str, object]]:  # fmt: skip
+    """Store the files of proofs and return each settlement's columns."""
+    from btcfi.proofs.settlement_proof import (  # noqa: PLC0415 - numba; who asks, repairs or reads makes no proof
+        ProofFile,
+        file_of,
+    )
 
+    files = [one if isinstance(one, ProofFile) else file_of(one) for one in proofs]
+    digests = store_blobs(session, [one.text.encode() for one in files], now=now)
+    return [_result(one, digest) for one, digest in zip(files, digests, strict=True)]
+
+
+def _result(proof: ProofFile, digest: Hash32) -> dict[str, object]:
     output = SettlementOutput.from_bytes(proof.output)
     output.raise_if_refused()
-    digest = store_blob(session, to_json(proof).encode(), now=now)
     return {
         "payout_cents": output.payout, "payout_sats": output.payout_sats, "exercise_type": int(output.exercise_type),
         "steps": proof.steps, "proof_root": proof.proof_root.hex(), "proof_sha256": digest.hex(),

@@ -37,6 +37,7 @@ class OptionRow(SQLModel, table=True):
             (OptionState.CREATED, OptionState.ACTIVE),
             (OptionState.ACTIVE, OptionState.CREATED),  # its funding was reorganised away
             (OptionState.ACTIVE, OptionState.EXPIRED),  # due, or exercised early
+            (OptionState.EXPIRED, OptionState.ACTIVE),  # what had moved its collateral on was reorganised away
             (OptionState.EXPIRED, OptionState.EXERCISED),
             (OptionState.EXPIRED, OptionState.ABANDONED),
             ((OptionState.EXERCISED, OptionState.ABANDONED), OptionState.EXPIRED),  # its settlement was
@@ -175,6 +176,8 @@ class SettlementRow(SQLModel, table=True):
             (SettlementState.BUILT, SettlementState.BROADCAST),
             (SettlementState.BROADCAST, SettlementState.CONFIRMED),
             (SettlementState.CONFIRMED, SettlementState.BROADCAST),  # reorganised away
+            # its batch was given up: it goes by another, or by its CET
+            ((SettlementState.BUILT, SettlementState.BROADCAST), SettlementState.PROVEN),
             (UNSENT_SETTLEMENTS, SettlementState.PARKED),
             # given back with its error; an early exercise nobody co-signed; requeued by an operator
             ((SettlementState.CLAIMED, SettlementState.PROVEN, SettlementState.PARKED), SettlementState.DUE),

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, exists, func, or_
+from sqlalchemy import ColumnElement, case, exists, func, or_
 from sqlmodel import Session, col, select
 
 from btcfi.adapters.store.chain import views as chain_views
 from btcfi.adapters.store.chain.tables import TransactionRow
+from btcfi.adapters.store.options import batches
+from btcfi.adapters.store.options.building import planned_settlements, settlements_in
 from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow
 from btcfi.adapters.store.options.purposes import CHILD
 from btcfi.adapters.store.options.tables import (
@@ -31,7 +33,10 @@ from btcfi.adapters.store.options.tables import (
 from btcfi.adapters.store.spine import views as spine_views
 from btcfi.adapters.store.spine.paging import Page, aside, newest_page, stretch
 from btcfi.adapters.store.spine.tables import BlobRow, EventRow
+from btcfi.bitcoin.fees import FeeRule
+from btcfi.contracts.schedule import Turn
 from btcfi.options.terms import OptionKind
+from btcfi.units import Height
 
 UNPROVEN: Final = (SettlementState.DUE, SettlementState.CLAIMED, SettlementState.EXECUTED)
 ON_CHAIN: Final = (SettlementState.PROVEN, SettlementState.BUILT, SettlementState.BROADCAST)
@@ -202,6 +207,14 @@ def attestations_of(session: Session, option_id: str) -> Sequence[AttestationRow
     return session.exec(query.order_by(col(AttestationRow.oracle_key))).all()
 
 
+def transactions_of(session: Session, option_id: str) -> list[TransactionRow]:
+    """Return the transactions of an option, oldest first: its own, and the batches that pay it with others."""
+    own = chain_views.transactions_of(session, option_id)
+    shared = [row.txid for row in batches.ends_of_option(session, option_id)]
+    found = session.exec(select(TransactionRow).where(col(TransactionRow.txid).in_(shared))).all() if shared else []
+    return sorted((*own, *found), key=lambda row: (row.created_at_unix, row.purpose))
+
+
 def life_of(session: Session, option_id: str) -> Sequence[EventRow]:
     """Return every edge that an option, its contract, its settlement and its transactions crossed, in order."""
     settled = settlement_of(session, option_id)
@@ -209,7 +222,8 @@ def life_of(session: Session, option_id: str) -> Sequence[EventRow]:
         "option": [option_id],
         "contract": [option_id],
         "settlement": [] if settled is None else [settled.id],
-        "chain_transaction": [row.txid for row in chain_views.transactions_of(session, option_id)],
+        "chain_transaction": [row.txid for row in transactions_of(session, option_id)],
+        "batch": sorted({row.batch_id for row in batches.ends_of_option(session, option_id)}),
     }
     return spine_views.events_of(session, subjects)
 
@@ -334,6 +348,63 @@ def states_of(session: Session, option_ids: Iterable[str]) -> Sequence[str]:
     """Return the states of the settlements of some options."""
     query = select(SettlementRow.state).where(col(SettlementRow.option_id).in_(list(option_ids)))
     return session.exec(query).all()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadlinePayments:
+    """The settlements of one refund height that are proven and in no block."""
+
+    refund_height: int
+    waiting: int
+    """Proven: not built yet, for want of an attestation, a coin or their turn."""
+    in_flight: int
+    """Built or sent."""
+    collateral_sats: int
+    """Of all of them."""
+    put_off: int
+    """Of those that wait: for a later block, since the next ones are full of ours."""
+    last_turn: int | None
+    """The block that is planned to hold the last one that waits; None when none does."""
+    late: int
+    """Of those that wait: their turn is after the refund height."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payments:
+    """Settlements on their way to the chain, deadline first."""
+
+    deadlines: tuple[DeadlinePayments, ...]
+    share: int
+    """Virtual bytes of each block that the plan takes."""
+    in_flight: int
+    """Settlements that are built or sent, and in no block."""
+
+
+def payments(session: Session, *, tip: Height, rule: FeeRule) -> Payments:
+    """Return what is proven and in no block by its deadline, with the turns that the next build will keep to."""
+    plan = planned_settlements(session, tip=tip, rule=rule)
+    turns: dict[int, list[Turn]] = {}
+    for turn in plan.turns:
+        turns.setdefault(turn.due.deadline, []).append(turn)
+    waits = case((col(SettlementRow.state) == SettlementState.PROVEN, 1), else_=0)
+    query = (
+        select(OptionRow.refund_height, func.count(), func.sum(waits), func.sum(OptionRow.collateral_sats))
+        .select_from(SettlementRow)
+        .join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id))
+        .where(col(SettlementRow.state).in_(ON_CHAIN))
+        .group_by(col(OptionRow.refund_height))
+    )
+    found = []
+    for height, many, waiting, sats in session.exec(query):
+        mine = turns.get(height or 0, [])
+        found.append(DeadlinePayments(
+            refund_height=height or 0, waiting=int(waiting), in_flight=many - int(waiting), collateral_sats=int(sats),
+            put_off=settlements_in(turn for turn in mine if not turn.now),
+            last_turn=max((turn.block for turn in mine), default=None),
+            late=settlements_in(turn for turn in mine if turn.late),
+        ))  # fmt: skip
+    deadlines = tuple(sorted(found, key=lambda one: one.refund_height))
+    return Payments(deadlines=deadlines, share=plan.share, in_flight=sum(one.in_flight for one in found))
 
 
 def parked(session: Session, *, limit: int | None = None) -> Sequence[SettlementRow]:

@@ -10,9 +10,10 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from functools import cache
+from typing import Any, Final, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, insert, or_, tuple_, update
+from sqlalchemy import ColumnElement, Update, bindparam, insert, or_, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlmodel import Session, SQLModel
@@ -107,9 +108,9 @@ def _cross_from(
     if len(moved) < len(crossings):
         count(session, f"stale_{entity}_edges", len(crossings) - len(moved))
     if not alike:  # the rows are locked by now
-        each = [{key: getattr(one.row, key), **one.changes} for one in moved if one.changes]
+        each = [{_KEY: getattr(one.row, key), **one.changes} for one in moved if one.changes]
         for some in _of_equal_columns(each):
-            session.execute(update(table), some, execution_options={"synchronize_session": False})
+            session.execute(_by_key(table, key, frozenset(some[0]) - {_KEY}), some)
     for one in moved:
         # the caller's copy follows the database, so that it can cross the next edge
         for name, value in {**values, **one.changes}.items():
@@ -119,6 +120,21 @@ def _cross_from(
         [(entity, str(getattr(s.row, key)), from_state, str(to_state), s.fence or 0, now, s.detail) for s in moved],
     )
     return moved
+
+
+_KEY: Final = "crossing_row_key"
+"""A parameter that no column is called."""
+
+
+@cache
+def _by_key(table: type[SQLModel], key: str, names: frozenset[str]) -> Update:
+    """Return the statement that sets these columns of one row; rows of a set run it one after the other.
+
+    On the table, not on the class: the session would walk its mapping for each row.
+    """
+    columns = table.__table__.c  # type: ignore[attr-defined]
+    values: dict[Any, Any] = {columns[name]: bindparam(name) for name in sorted(names)}
+    return update(table.__table__).where(columns[key] == bindparam(_KEY)).values(values)  # type: ignore[attr-defined]
 
 
 def _named(table: type[SQLModel], key: str, crossings: Sequence[Crossing[Any]]) -> ColumnElement[bool]:

@@ -8,6 +8,8 @@ from fastapi import APIRouter, Query
 
 from btcfi.adapters.store.market import closes, views
 from btcfi.adapters.store.market.tables import CloseRow, CloseState
+from btcfi.adapters.store.market.transfer_tables import TransferRow, TransferState
+from btcfi.adapters.store.market.transfers import transfers_by_option
 from btcfi.adapters.store.options import views as options_views
 from btcfi.adapters.store.options.options import terms_of
 from btcfi.adapters.store.options.tables import SETTLED_OPTIONS, SettlementRow, SettlementState
@@ -32,7 +34,14 @@ def add_positions(routes: APIRouter, deps: Deps) -> None:
             page = views.positions(session, account, states=states, limit=query.limit, cursor=query.cursor)
             ids = [held.option.id for held in page.rows]
             closed, settled = views.agreed_closes(session, ids), options_views.settlements_by_option(session, ids)
-        items = [_position(held, closed.get(held.option.id), settled.get(held.option.id)) for held in page.rows]
+            sold, made = (transfers_by_option(session, ids, old=old) for old in (True, False))
+        items = [
+            _position(
+                held, _end(closed.get(held.option.id), sold.get(held.option.id), settled.get(held.option.id)),
+                made.get(held.option.id),
+            )
+            for held in page.rows
+        ]  # fmt: skip
         return shapes.PositionPage(items=items, next_cursor=page.following)
 
 
@@ -72,19 +81,26 @@ def _role(word: str) -> Literal["writer", "holder"]:
     return "holder" if word == "holder" else "writer"
 
 
-def _position(held: views.Held, close: CloseRow | None, settlement: SettlementRow | None) -> shapes.Position:
+def _position(held: views.Held, end: shapes.PositionEnd | None, made: TransferRow | None) -> shapes.Position:
     return shapes.Position(
         instrument=instrument_of(terms_of(held.option)).name, role=_role(held.role),
-        take_id=None if held.take is None else held.take.id, option=reads.option_of(held.option),
-        end=_end(close, settlement),
+        take_id=None if held.take is None else held.take.id, transfer_id=None if made is None else made.id,
+        option=reads.option_of(held.option), end=end,
     )  # fmt: skip
 
 
-def _end(close: CloseRow | None, settlement: SettlementRow | None) -> shapes.PositionEnd | None:
+def _end(
+    close: CloseRow | None, sold: TransferRow | None, settlement: SettlementRow | None
+) -> shapes.PositionEnd | None:  # fmt: skip
     if close is not None:
         return shapes.PositionEnd(
             how="closed", txid=close.txid, paid_sats=close.paid_sats, returned_sats=close.returned_sats,
             fee_sats=close.fee_sats, final=close.state == CloseState.DONE,
+        )  # fmt: skip
+    if sold is not None:  # the writer's collateral goes on into the newcomer's option
+        return shapes.PositionEnd(
+            how="transferred", txid=sold.txid, paid_sats=sold.price_sats, returned_sats=None, fee_sats=sold.fee_sats,
+            final=sold.state == TransferState.DONE,
         )  # fmt: skip
     if settlement is None:
         return None

@@ -17,6 +17,7 @@ from btcfi.surfaces.rest.market_desk.hooks import add_hooks
 from btcfi.surfaces.rest.market_desk.letters import add_letters
 from btcfi.surfaces.rest.market_desk.own import add_accounts, add_offers, add_takes
 from btcfi.surfaces.rest.market_desk.public import add_public
+from btcfi.surfaces.rest.market_desk.transfers import add_transfers
 from btcfi.surfaces.rest.market_desk.visitors import add_visitors
 from btcfi.surfaces.rest.market_desk.waiting import Bell
 from btcfi.surfaces.rest.read_once import ReadOnceRoute
@@ -42,6 +43,7 @@ def router(deps: Deps, market: MarketReader, gate: Gate, rings: Bell) -> APIRout
     add_takes(routes, deps, market)
     add_positions(routes, deps)
     add_closes(routes, deps)
+    add_transfers(routes, deps)
     add_requests(routes, deps, market)
     add_visitors(routes, deps)
     add_hooks(routes, deps)

@@ -16,7 +16,9 @@ from btcfi.adapters.store.market.tables import (
     RequestState,
     TakeState,
 )
+from btcfi.adapters.store.market.transfer_tables import ConsentState, TransferOfferState, TransferState
 from btcfi.adapters.store.market.webhook_tables import HookState
+from btcfi.bitcoin.fees import DUST_P2TR, MAX_FEE_RATE, MIN_RELAY_FEE_RATE
 from btcfi.market.auction import LEAST_STEP_SECONDS, MOST_STEP_SECONDS, MOST_STEPS
 from btcfi.market.firm_offer import TICK_SATS, Side
 from btcfi.market.instrument import LONGEST_NAME
@@ -38,6 +40,7 @@ Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME, pattern=r"^[A
 Quantity = Annotated[int, Field(strict=True, ge=1, le=MAX_QUANTITY)]
 PriceSats = Annotated[int, Field(strict=True, ge=TICK_SATS, le=MAX_MONEY_SATS, multiple_of=TICK_SATS)]
 PriceCents = Annotated[int, Field(strict=True, ge=1, le=MAX_U32)]
+WholePrice = Annotated[int, Field(strict=True, ge=DUST_P2TR, le=MAX_MONEY_SATS)]
 Time = Annotated[int, Field(strict=True, ge=0, le=MAX_UNIX)]
 Role = Literal["writer", "holder"]
 Number = Annotated[int, Field(strict=True, ge=0, le=MAX_NUMBER)]
@@ -171,6 +174,81 @@ class SignedTake(SignedText):
     """BIP340, hex."""
 
 
+class SignedTransferConsent(SignedText):
+    """A seller's word that the other side of one contract may change, signed by its request key."""
+
+    type: Literal["btcfi/transfer-consent"]
+    """Of the text."""
+    version: Literal[1]
+    """Of the text."""
+    seller: Key
+    """The account that wrote the option."""
+    desk: Key
+    """This service's key, x-only, hex."""
+    contract_id: Key
+    """The contract, as both its sides know it."""
+    valid_until_unix: Time
+    """From this second on it allows nothing."""
+    number: Number
+    """The seller's own: each once."""
+    signature: Signature
+    """BIP340, hex."""
+
+
+class SignedTransferOffer(SignedText):
+    """A holder's firm offer of its position, whole, signed by its request key."""
+
+    type: Literal["btcfi/transfer-offer"]
+    """Of the text."""
+    version: Literal[1]
+    """Of the text."""
+    holder: Key
+    """The account that bought the option."""
+    desk: Key
+    """This service's key, x-only, hex."""
+    contract_id: Key
+    """The contract, as both its sides know it."""
+    terms_hash: Key
+    """Of every term of it, at this fee rate."""
+    instrument: Name
+    """Its one name."""
+    quantity_centi_btc: Quantity
+    """Of the position."""
+    price_sats: WholePrice
+    """Of the whole position: what the holder gets."""
+    sats_per_kvb: Annotated[int, Field(strict=True, ge=MIN_RELAY_FEE_RATE, le=MAX_FEE_RATE)]
+    """Fee rate of the transaction, which the newcomer pays."""
+    valid_until_unix: Time
+    """From this second on the holder signs nothing of it."""
+    number: Number
+    """The holder's own: each once."""
+    taker: Key | None = None
+    """The one account that may take it; left out: any."""
+    signature: Signature
+    """BIP340, hex."""
+
+
+class SignedTransferTake(SignedText):
+    """A newcomer's take of a position at its price, signed by its request key."""
+
+    type: Literal["btcfi/transfer-take"]
+    """Of the text."""
+    version: Literal[1]
+    """Of the text."""
+    newcomer: Key
+    """The account that takes it."""
+    offer_id: Key
+    """Of what offer."""
+    price_sats: WholePrice
+    """As the offer says it."""
+    valid_until_unix: Time
+    """From this second on nobody signs anything of it."""
+    number: Number
+    """The newcomer's own: each once."""
+    signature: Signature
+    """BIP340, hex."""
+
+
 class SignedQuoteRequest(SignedText):
     """A request for quotes, signed by the request key of who asks."""
 
@@ -272,6 +350,29 @@ class OwnCloses(OwnQuery):
 
     state: CloseState | None = None
     """Only those in this state."""
+
+
+class OwnConsents(OwnQuery):
+    """Whose consents, and which page."""
+
+    state: ConsentState | None = None
+    """Only those in this state."""
+
+
+class OwnTransfers(OwnQuery):
+    """Whose transfers, and which page."""
+
+    state: TransferState | None = None
+    """Only those in this state."""
+
+
+class PositionsForSale(_Page):
+    """Which offers of positions, and which page."""
+
+    own: bool = False
+    """Only the account's own, whatever became of them; left out: everybody's that stand."""
+    instrument: Name | None = None
+    """Only of this instrument."""
 
 
 class WhichOffers(Request):
@@ -873,14 +974,14 @@ class ClosePage(Answer):
 class PositionEnd(Answer):
     """How an option ends, and what its transaction pays each side."""
 
-    how: Literal["closed", "exercised", "settled"]
-    """Closed at a price that both sides named, exercised early, or settled by the oracles' price."""
+    how: Literal["closed", "exercised", "settled", "transferred"]
+    """Closed at a price that both named, exercised early, settled by the oracles' price, or its holder changed."""
     txid: str | None
     """The transaction; null before there is one, as the next three."""
     paid_sats: int | None
     """What it pays the holder."""
     returned_sats: int | None
-    """What it pays the writer."""
+    """What it pays the writer; null of a transfer, whose collateral goes on."""
     fee_sats: int | None
     """Its fee."""
     final: bool
@@ -896,6 +997,8 @@ class Position(Answer):
     """What the account is to it."""
     take_id: str | None
     """What made it; null of an option that no take made."""
+    transfer_id: str | None
+    """The transfer by which its holder came to it; null of an option that none made."""
     option: Option
     """As it stands."""
     end: PositionEnd | None
@@ -907,6 +1010,158 @@ class PositionPage(Answer):
 
     items: list[Position]
     """The positions."""
+    next_cursor: str | None
+    """Names the next page; null on the last."""
+
+
+# ---- positions that change hands
+
+
+class TransferConsent(Answer):
+    """A consent of the account to a change of the other side of an option that it wrote."""
+
+    id: str
+    """What it signed."""
+    option_id: str
+    """The option."""
+    valid_until_unix: int
+    """From then on it allows nothing."""
+    number: int
+    """The account's own."""
+    state: ConsentState
+    """Broken: a transfer came to nothing by the account's fault."""
+    created_at_unix: int
+    """When it came."""
+
+    @computed_field
+    def valid_until(self) -> str:
+        """ISO 8601: from then on it allows nothing."""
+        return iso(self.valid_until_unix)
+
+    @computed_field
+    def created_at(self) -> str:
+        """ISO 8601: when it came."""
+        return iso(self.created_at_unix)
+
+
+class TransferConsentPage(Answer):
+    """Some consents, newest first."""
+
+    items: list[TransferConsent]
+    """The consents."""
+    next_cursor: str | None
+    """Names the next page; null on the last."""
+
+
+class TransferOffer(Answer):
+    """A position for sale, whole, at a firm price."""
+
+    id: str
+    """What its holder signed."""
+    own: bool
+    """Whether it is the account's."""
+    option_id: str | None
+    """The option, of an offer of the account's own; else null."""
+    instrument: str
+    """Its name."""
+    quantity_centi_btc: int
+    """Of the position."""
+    collateral_sats: int
+    """The writer's, which stays."""
+    price_sats: int
+    """Of the whole position: what the holder gets."""
+    sats_per_kvb: int
+    """Fee rate of the transaction, which the newcomer pays."""
+    valid_until_unix: int
+    """From then on its holder signs nothing of it."""
+    consented_until_unix: int | None
+    """Until when its writer lets the holder change; null: it does not, and nobody can take it."""
+    taker: str | None
+    """The one account that may take it; null: any."""
+    state: TransferOfferState
+    """Broken: a transfer of it came to nothing by its holder's fault."""
+    created_at_unix: int
+    """When it came."""
+    signed: dict[str, Any]
+    """As its holder signed it: what a taker checks."""
+
+    @computed_field
+    def valid_until(self) -> str:
+        """ISO 8601: from then on its holder signs nothing of it."""
+        return iso(self.valid_until_unix)
+
+    @computed_field
+    def consented_until(self) -> str | None:
+        """ISO 8601: until when its writer lets the holder change; null: it does not."""
+        return None if self.consented_until_unix is None else iso(self.consented_until_unix)
+
+    @computed_field
+    def created_at(self) -> str:
+        """ISO 8601: when it came."""
+        return iso(self.created_at_unix)
+
+
+class TransferOfferPage(Answer):
+    """Some positions for sale, newest first."""
+
+    items: list[TransferOffer]
+    """The offers."""
+    next_cursor: str | None
+    """Names the next page; null on the last."""
+
+
+class Transfer(Answer):
+    """A position on its way from its holder to a newcomer, as one of the three sees it."""
+
+    id: str
+    """Of the take."""
+    role: Literal["seller", "holder", "newcomer"] | None
+    """Which of the three the account is; null to an operator."""
+    option_id: str
+    """The option that the holder leaves."""
+    new_option_id: str
+    """The newcomer's; it is there once all have signed."""
+    offer_id: str
+    """Of the holder's offer."""
+    instrument: str
+    """Its name."""
+    quantity_centi_btc: int
+    """Of the position."""
+    price_sats: int
+    """What the holder gets."""
+    until_unix: int
+    """From then on nobody signs anything of it."""
+    state: TransferState
+    """Taken, signed by all and sent, done once it is final, or over."""
+    waits_for: str
+    """Whose round of words is owed: half, presigned, ready, seller, holder; all: none is."""
+    fault: Literal["seller", "holder", "newcomer"] | None
+    """By whom it came to nothing; null: by nobody, or it did not."""
+    problem: str | None
+    """Why it came to nothing."""
+    txid: str | None
+    """Of its transaction; null before it is known, as the next one."""
+    fee_sats: int | None
+    """What all of its owners pay for it."""
+    created_at_unix: int
+    """When it was taken."""
+
+    @computed_field
+    def until(self) -> str:
+        """ISO 8601: from then on nobody signs anything of it."""
+        return iso(self.until_unix)
+
+    @computed_field
+    def created_at(self) -> str:
+        """ISO 8601: when it was taken."""
+        return iso(self.created_at_unix)
+
+
+class TransferPage(Answer):
+    """Some transfers, newest first."""
+
+    items: list[Transfer]
+    """The transfers."""
     next_cursor: str | None
     """Names the next page; null on the last."""
 
@@ -962,11 +1217,14 @@ class Eventful(StrEnum):
     OPTION = "option"
     SETTLEMENT = "settlement"
     MARKET_CLOSE = "market_close"
+    TRANSFER_CONSENT = "transfer_consent"
+    TRANSFER_OFFER = "transfer_offer"
+    TRANSFER = "transfer"
     WEBHOOK = "webhook"
 
 
 class AccountEvent(Answer):
-    """One edge that a take, an option, a settlement, an offer to close or a webhook of the account has crossed."""
+    """One edge that something of the account has crossed."""
 
     id: int
     """Of the event: resume after it."""
@@ -975,7 +1233,7 @@ class AccountEvent(Answer):
     entity_id: str
     """Its id."""
     option_id: str | None
-    """The option that it is about; null of a webhook."""
+    """The option that it is about: of a transfer the one that the account is, or was, a side of; null of a webhook."""
     role: Role | None
     """What the account is of it; null of a webhook."""
     from_state: str
@@ -985,7 +1243,8 @@ class AccountEvent(Answer):
     at_unix: int
     """When."""
     paid_sats: int | None
-    """What its transaction pays the holder: of a settlement, of a close, of an option closed early; else null."""
+    """What its transaction pays the holder: of a settlement, of a close, of an option closed early; of a transfer that
+    all have signed its price; else null."""
     returned_sats: int | None
     """Likewise, the writer."""
 

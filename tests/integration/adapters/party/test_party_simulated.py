@@ -130,7 +130,7 @@ def test_a_party_that_joins_a_desk_answers_its_letters_and_leaves_nothing_behind
             desk.put(registered.identity, "x.proposal", seal(plain, to=registered.box_key, about=about))
             wait_for(process, lambda: [name for _, name, _ in desk.got] == ["x.proposal.refused"])
             wait_for(process, lambda: desk.letters[registered.identity] == [])
-            wait_for(process, (own / "mail/inbox/refused/x.proposal.told").exists)  # its answer is away before it says so
+            wait_for(process, (own / "mail/inbox/refused/x.proposal.told").exists)  # answered first, then said
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0
         finally:

@@ -22,7 +22,9 @@ from btcfi.adapters.store.options.views import Sight, WhichOptions, WhichSettlem
 from btcfi.adapters.store.prices import views as prices
 from btcfi.adapters.store.spine import views as spine
 from btcfi.adapters.store.spine.paging import encode_cursor
+from btcfi.bitcoin.fees import FeeRule
 from btcfi.options.terms import OptionKind
+from btcfi.units import Height
 
 FEED = "BTC/USD"
 CALL = "BTC-27NOV26-60000-C"
@@ -30,7 +32,7 @@ NOW = 1_700_000_100
 DEEP = encode_cursor(NOW, "o5")
 LARGE = {
     "event", "settlement", "option", "quote", "chain_transaction", "round", "premium", "settlement_request",
-    "firm_offer", "take", "letter", "quote_request", "market_close",
+    "firm_offer", "take", "letter", "quote_request", "market_close", "batch_end", "batch_part",
 }  # fmt: skip
 """Tables that grow with every minute or every option, for good."""
 
@@ -144,6 +146,7 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
     (options, "of_these_in"): {"": lambda s: options.of_these_in(s, ["o1", "o2"], ["ACTIVE"])},
     (options, "contract"): {"": lambda s: options.contract(s, "o1")},
     (options, "attestations_of"): {"": lambda s: options.attestations_of(s, "o1")},
+    (options, "transactions_of"): {"": lambda s: options.transactions_of(s, "o1")},
     (options, "life_of"): {"": lambda s: options.life_of(s, "o1")},
     (options, "premium"): {"": lambda s: options.premium(s, "o1")},
     (options, "premiums_of"): {"": lambda s: options.premiums_of(s, ["o1", "o2"])},
@@ -170,6 +173,7 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
     },
     (options, "settlements_by_state"): {"": options.settlements_by_state},
     (options, "states_of"): {"": lambda s: options.states_of(s, ["o1", "o2"])},
+    (options, "payments"): {"": lambda s: options.payments(s, tip=Height(1), rule=FeeRule())},
     (options, "parked"): {"": options.parked, "limited": lambda s: options.parked(s, limit=50)},
     (options, "oldest_due"): {"": options.oldest_due},
     (options, "proof_file"): {"": lambda s: options.proof_file(s, s.get_one(SettlementRow, "st-o1"))},

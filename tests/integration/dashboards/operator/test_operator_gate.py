@@ -22,7 +22,7 @@ from dashboards.operator.app import create_console
 from dashboards.operator.errors import TooManySignInsError
 from tests.support.console_world import csrf_of, sign_in
 
-PAGES = ("/", "/prices", "/options", "/options/new", "/settlements", "/risk", "/operate", "/prices/data")
+PAGES = ("/", "/prices", "/options", "/options/new", "/settlements", "/risk", "/fees", "/operate", "/prices/data")
 STREAMS = ("/live/now", "/live/prices", "/live/options/x", "/live/settlements/x")
 
 
@@ -174,7 +174,7 @@ def test_a_reader_sees_no_lever_and_reaches_none(world):
     assert "checkbox" not in page
     assert "/operate" not in re.sub(r'action="[^"]*"', "", page)
     token = csrf_of(client)
-    for path in ("/operate", "/risk", "/options/new"):
+    for path in ("/operate", "/risk", "/fees", "/options/new"):
         assert client.get(path).status_code == 403
     for path in ("/operate/settle/try", "/operate/settle", "/operate/requeue", "/operate/feed", "/operate/worker"):
         assert client.post(path, data={"csrf": token, "id": "one", "one": "one", "by": "ids"}).status_code == 403

@@ -12,15 +12,19 @@ import pytest
 from sqlmodel import select
 from typer.testing import CliRunner
 
+from btcfi.adapters.chain.node import PoolSize
+from btcfi.adapters.chain.pool import FeeMarket
 from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow, SettlementRow
 from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow
 from btcfi.adapters.store.spine.tables import BlobRow
+from btcfi.bitcoin.fees import SatsPerKvb
+from btcfi.bitcoin.next_blocks import InPool, next_blocks
 from btcfi.bitcoin.transaction import parse_transaction
 from btcfi.options.terms import OptionKind
 from btcfi.proofs.settlement_proof import from_json, verify
 from btcfi.surfaces.rest.errors import NoPriceError
-from btcfi.units import CentsPerBtc, display_txid
+from btcfi.units import CentsPerBtc, Height, display_txid
 from btcfi.vm.program import load_program
 from dashboards.operator.app import create_console
 from settings.deployment import Deployment
@@ -95,6 +99,7 @@ def test_now_of_an_empty_store_says_what_will_come(world, client):
     for path, said in (
         ("/prices", "No round yet"), ("/options", "No option has been written yet"),
         ("/settlements", "Nothing has been settled yet"), ("/risk", "No price yet"), ("/operate", "Nothing is parked"),
+        ("/fees", "No settlement waits for a block"),
         ("/options/new", "has no agreed price yet"),
     ):  # fmt: skip
         assert said in words(client.get(path).text), path
@@ -347,6 +352,33 @@ def test_unknown_ids_and_pages_are_not_here(client):
         answer = client.get(path)
         assert answer.status_code == 404
         assert "Not here" in answer.text
+
+
+def test_what_waits_for_a_block_stands_by_its_refund_height_and_the_next_blocks_beside_it(world):
+    for name in ("a", "b"):
+        world.sell(name)
+        world.fund(name)
+        world.settle(name)
+    with world.store.transaction() as session:
+        for name, refund, state in (("a", 1_100, "broadcast"), ("b", 1_050, "proven")):
+            session.get_one(OptionRow, name).refund_height = refund
+            session.get_one(OptionRow, name).expiry_height = 0
+            session.get_one(SettlementRow, f"st-{name}").state = state
+    market = FeeMarket(
+        tip=Height(9), size=PoolSize(transactions=1, vsize=300, relay_fee=SatsPerKvb(1_000)), estimates={2: None},
+        blocks=next_blocks([InPool(vsize=300, rate=SatsPerKvb(4_321))]),
+    )  # fmt: skip
+    api = dataclasses.replace(world.deps.api, pool=lambda: market)
+    world.app = create_console(dataclasses.replace(world.deps, api=api))
+    page = world.signed_in().get("/fees").text
+    deadlines, blocks = re.findall(r'<table class="rows.*?</table>', page, re.DOTALL)
+    assert re.findall(r'<th scope="row" class="num">(.*?)</th>', deadlines) == ["1,050", "1,100"]
+    assert re.findall(r'data-label="In flight" class="num">(.*?)</td>', deadlines) == ["0", "1"]
+    assert "4,321" in blocks
+    for table in (deadlines, blocks):
+        columns = [words(one).strip() for one in re.findall(r"<th scope=\"col\".*?</th>", table)]
+        for row in re.findall(r"<tr><th scope=\"row\".*?</tr>", table, re.DOTALL):
+            assert re.findall(r'<td data-label="([^"]+)"', row) == columns[1:]
 
 
 def test_risk_is_computed_beside_the_page(world, client):

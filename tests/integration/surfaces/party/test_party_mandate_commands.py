@@ -29,6 +29,7 @@ from btcfi.units import Sats
 from tests.support.chain import Wallet, embedded_node
 from tests.support.contracts import ORACLES, Scene
 from tests.support.desks import open_pair
+from tests.support.path_events import path_event
 
 pytestmark = pytest.mark.integration
 
@@ -231,6 +232,14 @@ def test_a_draft_names_the_fixings_of_its_announcements_or_those_that_are_given_
         party.said("mandate", "new", *words, "--threshold", 1, "--out", out)
         assert json.loads(out.read_text()).get("fixings") == fixings
     party.run("mandate", "new", "--oracle", KEYS[0], "--fixing", "twap:1", "--threshold", 1, "--out", out, code=2)
+
+
+def test_no_draft_takes_its_fixings_from_the_announcement_of_a_path(party):
+    party.said("init")
+    file, out = party.folder / "announcement.json", party.folder / "draft.json"
+    file.write_text(json.dumps(encode_announcement(announce(ORACLES[1], path_event("asian:60x24")))))
+    assert "of a path" in party.run("mandate", "new", "--announcement", file, "--threshold", 1, "--out", out, code=2)
+    assert not out.exists()
 
 
 def test_a_mandate_is_signed_where_the_identity_is_and_put_in_force_where_it_is_not(party, tmp_path):

@@ -12,6 +12,8 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select, update
 
+from btcfi.adapters.chain.node import NodeUnreachableError, PoolSize
+from btcfi.adapters.chain.pool import MOST_READ, FeeMarket
 from btcfi.adapters.oracle_network.node_keys import read_node_key
 from btcfi.adapters.store.options.premiums import refresh_premiums
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow
@@ -21,6 +23,8 @@ from btcfi.adapters.store.prices.network import Submission as Stored
 from btcfi.adapters.store.prices.network import add_submissions
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.tables import OutboxRow
+from btcfi.bitcoin.fees import SatsPerKvb
+from btcfi.bitcoin.next_blocks import InPool, next_blocks
 from btcfi.options.order import read_body
 from btcfi.oracle.submission import signature_valid
 from btcfi.oracle.submission_json import decode_signed
@@ -31,6 +35,7 @@ from btcfi.surfaces.rest.auth import revoke_key
 from btcfi.surfaces.rest.deps import Limits
 from btcfi.surfaces.rest.published import asked_as
 from btcfi.surfaces.rest.schemas import CreateOption
+from btcfi.units import Height
 from tests.support.oracle_support import quote
 from tests.support.oracles import DOLLARS, nodes, sign
 from tests.support.rest_world import FEED, NOW, SPOT, make_world
@@ -248,7 +253,8 @@ def test_trading_needs_the_trade_role(api, world):
     assert "the role trade" in missing["detail"]
     reader = {"Authorization": f"Bearer {world.key('read')}"}
     refused(api.post("/api/option/create", json=ORDER, headers=reader), 403, "role-missing")
-    refused(api.get("/api/v1/risk", headers=reader), 403, "role-missing")
+    for path in ("risk", "fees"):
+        refused(api.get(f"/api/v1/{path}", headers=reader), 403, "role-missing")
 
 
 def test_wrong_expired_and_revoked_keys_are_refused_alike(api, world):
@@ -490,6 +496,35 @@ def test_the_risk_of_the_book_is_that_of_its_writer_and_counts_nothing_that_is_n
     assert got["delta_btc"] < 0
     assert got["collateral_cents"] == 3_500_000
     assert 0 < got["utilisation"] < 1
+
+
+def test_the_fee_market_shows_the_next_blocks_where_a_node_answers_and_says_why_where_none_does(world, operator):
+    silent = NodeUnreachableError("http://127.0.0.1:1", "it does not answer")
+
+    def ask(pool):
+        with TestClient(create_app(replace(world.deps, pool=pool))) as api:
+            return api.get("/api/v1/fees", headers=operator).json()
+
+    def dead():
+        raise silent
+
+    market = FeeMarket(
+        tip=Height(9), size=PoolSize(transactions=3, vsize=900, relay_fee=SatsPerKvb(1_000)),
+        estimates={2: SatsPerKvb(5_000), 6: None},
+        blocks=next_blocks([InPool(vsize=300, rate=SatsPerKvb(rate)) for rate in (3_000, 9_000, 5_000)], space=600),
+    )  # fmt: skip
+    seen = ask(lambda: market)
+    assert [(one["number"], one["transactions"], one["full"]) for one in seen["next_blocks"]] == [
+        (1, 2, True), (2, 1, False),
+    ]  # fmt: skip
+    assert seen["next_blocks"][0]["lowest_sats_per_kvb"] == 5_000
+    assert (seen["pool_vbytes"], seen["relay_sats_per_kvb"], seen["pool_problem"]) == (900, 1_000, None)
+    assert seen["estimates"] == [{"blocks": 2, "sats_per_kvb": 5_000}, {"blocks": 6, "sats_per_kvb": None}]
+    crowded = replace(market, size=PoolSize(transactions=MOST_READ + 1, vsize=1, relay_fee=SatsPerKvb(0)), blocks=())
+    assert "not read" in ask(lambda: crowded)["pool_problem"]
+    without = ask(dead)
+    assert (without["next_blocks"], without["pool_problem"]) == ([], str(silent))
+    assert ask(None)["pool_problem"] == "no node is set: NODE_URL"
 
 
 def test_new_prices_are_streamed_and_a_stream_resumes_after_its_last_event(api, world):

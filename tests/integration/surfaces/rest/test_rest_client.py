@@ -78,6 +78,8 @@ def test_an_option_is_priced_created_settled_and_verified_through_the_client_alo
         risk = btcfi.risk()
         assert risk.options == 1
         assert len(risk.profit_cents) == len(risk.volatility_moves)
+        fees = btcfi.fees()
+        assert (fees.pool_problem, fees.next_blocks) == ("no node is set: NODE_URL", ())
 
 
 def test_the_asynchronous_client_answers_the_same(served):
@@ -140,7 +142,7 @@ def test_a_busy_server_is_asked_again_after_the_time_it_names():
 def test_both_clients_have_the_same_methods_with_the_same_arguments_and_a_sentence_each():
     blocking, asynchronous = Client("http://127.0.0.1:1"), AsyncClient("http://127.0.0.1:1")
     shared = [name for name in dir(Client) if not name.startswith("_") and name not in {"ask", "follow", "close"}]
-    assert len(shared) == 47
+    assert len(shared) == 57
     for name in shared:
         one, other = getattr(blocking, name), getattr(asynchronous, name)
         assert str(inspect.signature(one)) == str(inspect.signature(other))

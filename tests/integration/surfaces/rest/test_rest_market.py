@@ -19,6 +19,7 @@ from btcfi import secp256k1
 from btcfi.adapters.sealed_letters import seal, unseal
 from btcfi.adapters.store.market import accounts, letters
 from btcfi.adapters.store.market.tables import CloseRow, LetterRow
+from btcfi.adapters.store.market.transfer_tables import TransferConsentRow, TransferOfferRow, TransferRow
 from btcfi.adapters.store.options.premiums import refresh_premiums
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import record_all
@@ -570,10 +571,13 @@ OWN = {
     "GET /letters", "POST /letters", "POST /letters/acknowledge", "POST /offers", "DELETE /offers",
     "DELETE /offers/{offer_id}", "POST /takes", "DELETE /takes/{take_id}", "POST /requests", "GET /requests",
     "GET /requests/{request_id}", "DELETE /requests/{request_id}", "GET /closes", "GET /closes/{close_id}",
+    "GET /transfers", "GET /transfers/{transfer_id}", "POST /transfers/takes", "POST /transfers/offers",
+    "DELETE /transfers/offers/{offer_id}", "POST /transfers/consents", "GET /transfers/consents",
+    "DELETE /transfers/consents/{consent_id}",
 }  # fmt: skip
 PUBLIC = {
     "GET /desk", "GET /instruments", "GET /instruments/{instrument}", "GET /chain", "GET /book/{instrument}",
-    "GET /trades", "POST /accounts",
+    "GET /trades", "POST /accounts", "GET /transfers/offers",
 }  # fmt: skip
 OPERATORS = {"GET /accounts"}
 ELSEWHERE = {
@@ -582,7 +586,8 @@ ELSEWHERE = {
 }  # fmt: skip
 """A stream without an end: test_rest_market_events.py. A code is whoever's shows it: test_trader_visitors.py. Webhooks:
 test_rest_webhooks.py."""
-LISTS = {"GET /offers", "GET /takes", "GET /fills", "GET /positions", "GET /requests", "GET /closes"}
+LISTS = {"GET /offers", "GET /takes", "GET /fills", "GET /positions", "GET /requests", "GET /closes",
+         "GET /transfers", "GET /transfers/consents"}  # fmt: skip
 """Of them, with the parameter ``account``."""
 
 OTHERS = {
@@ -615,6 +620,7 @@ def test_nobody_reads_another_s_whoever_asks_and_by_whichever_route(tmp_path):
                 )
             )  # fmt: skip
         number = put(stand, taker, "t9.proposal")
+        secrets |= transferred(stand, taken["option_id"], maker, taker)
         secrets |= withdrawn_request(stand, taker, maker)
         paths = {
             "/takes/{take_id}": taken["id"], "/offers/{offer_id}": hidden.offer.id.hex(),
@@ -622,12 +628,14 @@ def test_nobody_reads_another_s_whoever_asks_and_by_whichever_route(tmp_path):
             "/options/{option_id}/premium/stream": taken["option_id"], "/settlements/{settlement_id}": settlement,
             "/settlements/{settlement_id}/events": settlement, "/settlements/{settlement_id}/proof": settlement,
             "/book/{instrument}": PUT, "/instruments/{instrument}": CALL, "/requests/{request_id}": secrets["request"],
-            "/closes/{close_id}": secrets["close"],
+            "/closes/{close_id}": secrets["close"], "/transfers/{transfer_id}": secrets["transfer"],
+            "/transfers/offers/{offer_id}": secrets["sale"], "/transfers/consents/{consent_id}": secrets["consent"],
         }  # fmt: skip
         bodies = {
             "POST /letters/acknowledge": {"ids": [number]}, "POST /takes": encode_signed_take(taker.take(hidden, 5)),
             "POST /offers": {"offers": [encode_signed_offer(offer)]}, "POST /accounts": {},
             "POST /letters": {"name": "t9.offer", "sealed": b64encode(bytes(60)).decode()},
+            "POST /transfers/consents": {}, "POST /transfers/offers": {}, "POST /transfers/takes": {},
             "POST /requests": encode_signed_request(taker.request(CALL, valid_until=stand.world.now + 30, number=99)),
         }  # fmt: skip
         document = stand.api.get("/api/v1/openapi.json").json()["paths"]
@@ -677,9 +685,38 @@ def test_nobody_reads_another_s_whoever_asks_and_by_whichever_route(tmp_path):
         operator = {"Authorization": f"Bearer {stand.world.key('operate')}"}
         for path in ("/takes", f"/takes?account={taker.identity.hex()}", "/fills"):
             assert taken["option_id"] in stand.api.get(f"/api/v1{path}", headers=operator).text
-        assert len(stand.api.get("/api/v1/accounts", headers=operator).json()["items"]) == 3
+        assert len(stand.api.get("/api/v1/accounts", headers=operator).json()["items"]) == 4
         assert stand.api.get(f"/api/v1/takes?account={eve.identity.hex()}", headers=operator).json()["items"] == []
         assert problem(stand.api.delete("/api/v1/offers", headers=operator)) == (401, "unauthenticated")
+
+
+def transferred(stand, option_id, seller, holder):
+    """Return a transfer under way, its consent and its offer, which is for its newcomer alone."""
+    now, newcomer = stand.world.now, stand.join("newcomer")
+    of = {"option_id": option_id, "created_at_unix": now, "updated_at_unix": now}
+    kept = {"consent": "c1" * 32, "sale": "c2" * 32, "transfer": "c3" * 32, "new option": "t" + "c3" * 16}
+    what = {"instrument": CALL, "quantity": 10, "price_sats": 700_000}
+    with stand.world.store.transaction() as session:
+        session.add(
+            TransferConsentRow(
+                id=kept["consent"], seller=seller.identity.hex(), number=1, body="{}", valid_until_unix=now + 60, **of
+            )
+        )
+        session.add(
+            TransferOfferRow(
+                id=kept["sale"], holder=holder.identity.hex(), number=1, body="{}", valid_until_unix=now + 60,
+                sats_per_kvb=2_000, taker=newcomer.identity.hex(), state="taken", **what, **of,
+            )
+        )  # fmt: skip
+        session.flush()
+        session.add(
+            TransferRow(
+                id=kept["transfer"], new_option_id=kept["new option"], consent_id=kept["consent"],
+                offer_id=kept["sale"], seller=seller.identity.hex(), holder=holder.identity.hex(),
+                newcomer=newcomer.identity.hex(), until_unix=now + 60, part="{}", **what, **of,
+            )
+        )  # fmt: skip
+    return kept
 
 
 def withdrawn_request(stand, asker, maker):

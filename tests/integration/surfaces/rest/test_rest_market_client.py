@@ -26,6 +26,7 @@ from tests.support.held_contract import hold
 from tests.support.market_world import CALL, with_market
 from tests.support.paths import ROOT
 from tests.support.rest_world import make_world
+from tests.support.sold_position import PRICE, selling
 
 pytestmark = pytest.mark.integration
 
@@ -166,6 +167,37 @@ def test_the_asynchronous_client_posts_a_letter_and_waits_for_the_answer(served)
 
     came, after = asyncio.run(talk())
     assert (came.name, came.sealed, after) == ("t1.proposal", b"sealed", ())
+
+
+def test_a_position_changes_hands_through_the_clients(served):
+    world, url = served
+    (writer, writes), (holder, holds), (newcomer, comes) = (joined(served, name) for name in ("ann", "ben", "cay"))
+    offer = writer.offer(CALL, Side.ASK, valid_until=world.now + 60, number=1)
+    with Client(url, account=writes) as seller, Client(url, account=holds) as buyer:
+        seller.post_offers([offer])
+        option = buyer.take(holder.take(offer, 10, valid_until=world.now + 30, number=1)).option_id
+        sale = selling(hold(world.store, option, now=world.now), now=world.now)
+        consent = seller.consent_to_transfer(sale.consent(writer))
+        assert (consent.option_id, consent.state) == (option, "open")
+        posted = buyer.offer_position(sale.offer(holder))
+        spare = buyer.offer_position(sale.offer(holder, price=PRICE + 1))
+        assert buyer.withdraw_position(spare.id).state == "withdrawn"
+        assert [one.state for one in buyer.positions_for_sale(own=True).items] == ["withdrawn", "open"]
+
+        async def take():
+            async with AsyncClient(url, account=comes) as client:
+                (found,) = (await client.positions_for_sale()).items
+                assert (found.price_sats, found.option_id, found.own) == (PRICE, None, False)
+                made = await client.take_position(sale.take(newcomer, found.signed))
+                assert (await client.transfer(made.id)).role == "newcomer"
+                return made
+
+        made = asyncio.run(take())
+        assert (made.offer_id, made.state) == (posted.id, "taken")
+        assert [one.id for one in seller.transfers().items] == [made.id]
+        assert seller.transfers(state="over").items == ()
+        assert seller.withdraw_consent(consent.id).state == "withdrawn"
+        assert [one.state for one in seller.consents().items] == ["withdrawn"]
 
 
 def test_a_key_and_an_account_at_once_are_refused_and_no_secret_is_shown(served):

@@ -285,11 +285,11 @@ def test_settlements_that_cannot_be_built_keep_no_other_one_back(store):
     seen = []
     for now in (NOW + 1, NOW + 2):
         with store.transaction() as session:
-            seen.append(building.to_settle(session, limit=2))
+            seen.append(building.to_settle(session, tip=Height(1), rule=FeeRule(), limit=2))
             built = building.build_settlements(
                 session, seen[-1], wallet_key(bytes(32), 0), estimate=None, rule=FeeRule(), tip=Height(1), now=now
             )
-            assert built == 0
+            assert built == []
     assert {one for ids in seen for one in ids} == {"st-a", "st-b", "st-c"}
 
 
@@ -432,7 +432,11 @@ def test_every_table_with_a_life_declares_its_machine_and_the_metadata_names_eig
         "quote_request": "open",
         "take": "taken",
         "market_close": "offered",
+        "transfer": "taken",
+        "transfer_consent": "open",
+        "transfer_offer": "open",
         "webhook": "active",
+        "batch": "asking",
     }
 
 

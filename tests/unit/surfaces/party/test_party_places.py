@@ -40,6 +40,7 @@ def test_no_answer_is_written_over_a_key_or_what_a_party_remembers(tmp_path, nam
         (party_cli.app, ["sign", somewhere]),
         (party_cli.app, ["psbt", "export", somewhere, "--message", somewhere]),
         (oracle.app, ["announce", "--key", path, "--option", somewhere]),
+        (oracle.app, ["announce-path", "--key", path, "--path", "asian:60x24", "--expiry", "+60"]),
         (oracle.app, ["attest", "--key", path, "--announcement", somewhere, "--price", 1]),
     ]:
         assert refused(app, *words, "--out", path).field == "--out", words

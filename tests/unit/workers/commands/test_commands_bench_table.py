@@ -2,7 +2,7 @@ import pytest
 
 from btcfi.errors import InvalidInputError, NotFoundError
 from tests.benchmarks import row_of
-from tests.benchmarks.__main__ import BEGIN, END, _around_table, _short, markdown
+from tests.benchmarks.__main__ import BEGIN, END, RENAMED, _around_table, _short, markdown, under_old_names
 
 MACHINE = {"cpu": "A CPU", "cores": 2, "system": "Linux", "python": "3.11.7"}
 
@@ -49,3 +49,11 @@ def test_a_document_without_the_two_lines_is_refused_before_measuring(tmp_path):
         _around_table(tmp_path / "b.md")
     with pytest.raises(NotFoundError):
         _around_table(tmp_path / "c.md")
+
+
+def test_a_renamed_row_is_in_the_answer_under_its_old_name_too_for_one_release():
+    row = said(name="pipeline.due_to_proven_per_s", value=1500.0)["rows"][0]
+    (old,) = under_old_names([row, said()["rows"][0]])
+    assert (old["name"], old["renamed"]) == ("pipeline.settlements_per_s (2 workers)", "pipeline.due_to_proven_per_s")
+    assert old["value"] == 1500.0
+    assert not RENAMED.keys() & set(RENAMED.values())
