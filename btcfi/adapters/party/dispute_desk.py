@@ -491,6 +491,8 @@ class DisputeDesk:
         made = self._deal(name)
         _, graph = self._graph(name, made)
         here = self._position(name, graph)
+        if here.stage.ended and self.files.find(name, "ended") is None and self.may_forget(name):
+            self.files.put(name, "ended", {"stage": here.stage.value})  # the coins of its children are free again
         act = self._play_claimant if side is Side.CLAIMANT else self._play_verifier
         sent, txid, problem, verdict = "", "", "", None
         try:

@@ -137,11 +137,11 @@ class DisputeFiles:
     # ---- coins
 
     def coins(self) -> set[OutPoint]:
-        """Return our coins that contracts name, those of which we have sent home apart, and our children's."""
+        """Return our coins that contracts name, and our children's; none of what was withdrawn or has ended."""
         return {coin for name in self.names() for coin in self._coins_of(name)}
 
     def _coins_of(self, name: str) -> Iterator[OutPoint]:
-        if (self._room(name) / "withdrawn").exists():
+        if (self._room(name) / "withdrawn").exists() or (self._room(name) / "ended").exists():
             return
         for path in self._room(name).glob("child-*"):
             child = self.find_transaction(name, path.name)
