@@ -67,7 +67,9 @@ _RANGES: Final = record(
 _BARRIER: Final = record(
     Barrier, exact=True, level=("level_usd", whole(1, 1 << 40)), rebate=("rebate_sats", _SATS),
 )  # fmt: skip
-_PAYOFF: Final = record(Payoff, exact=True, ranges=_RANGES, barrier=optional(_BARRIER))
+PAYOFF: Final = record(Payoff, exact=True, ranges=_RANGES, barrier=optional(_BARRIER))
+"""What is claimed, as a proposal and a person's file say it."""
+
 _CLAIMANT: Final = record(
     ClaimantKeys, exact=True, open=_POINT, claim=_XONLY, both=_XONLY, payout=_XONLY,
     silence=listed(_XONLY, MAX_SETS), script=_SCRIPT,
@@ -124,7 +126,7 @@ class _Proposal:
 
 
 _PROPOSAL: Final = record(
-    _Proposal, exact=True, version=_VERSION, payoff=_PAYOFF,
+    _Proposal, exact=True, version=_VERSION, payoff=PAYOFF,
     events=listed(Rule(read_announcements, "a list of announcements"), MAX_EVENTS), threshold=whole(1, 16),
     dispute_blocks=whole(1, MAX_BLOCKS), premium_sats=whole(-MAX_MONEY_SATS, MAX_MONEY_SATS),
     opening_sats_per_kvb=whole(MIN_RELAY_FEE_RATE, MAX_FEE_RATE), keys=_CLAIMANT, coins=COINS, change_script=_SCRIPT,

@@ -7,7 +7,7 @@ import pytest
 
 from btcfi import secp256k1
 from btcfi.adapters.keystore import LEAST_N, create_keystore
-from btcfi.adapters.party import dispute_desk
+from btcfi.adapters.party import dispute_desk, dispute_files
 from btcfi.adapters.party.dispute_desk import ClaimedOtherError, DisputeDesk, TooManyCutsError
 from btcfi.adapters.party.dispute_files import OtherMessageError
 from btcfi.adapters.party.store import PartyStore
@@ -168,8 +168,6 @@ def test_each_message_answered_again_gets_the_same_answer_from_a_desk_that_was_r
 
 def test_a_side_killed_after_any_write_goes_on_with_the_same_words(table, monkeypatch):
     """The folder fails at its every write in turn; the step, repeated from the disk, ends as if nothing had been."""
-    from btcfi.adapters.party import dispute_files
-
     whole = dispute_files.write_private
     for name, message in table.steps():
         if name == "" or message["type"] == wire.PROPOSAL:

@@ -51,9 +51,7 @@ def test_each_side_puts_in_its_own_the_premium_passes_between_the_changes_and_ea
     change = {key.script: one.value for one in made.transaction.outputs for key in (P, V) if one.script == key.script}
     assert change[P.script] == 20_000_000 - dispute.locked + premium - made.fees[Side.CLAIMANT]
     assert change[V.script] == 2_000_000 - dispute.challenge_bond - premium - made.fees[Side.VERIFIER]
-    assert made.transaction.outputs[: len(made.transaction.outputs) - 2] == Graph(
-        dispute.terms, dispute.commitments
-    ).open_txouts
+    assert made.transaction.outputs[:-2] == Graph(dispute.terms, dispute.commitments).open_txouts
     signed = complete_opening(
         made, claimant=sign_opening(made, Side.CLAIMANT, {P.script: P}),
         verifier=sign_opening(made, Side.VERIFIER, {V.script: V}),
@@ -88,8 +86,14 @@ def test_witnesses_that_are_missing_foreign_or_of_another_opening_are_refused(di
     made, other = opening(dispute), opening(dispute, premium=300_001)
     good = sign_opening(made, Side.CLAIMANT, {P.script: P})
     check_opening(made, Side.CLAIMANT, good)
-    for wrong in ({}, {0: (bytes(64),)}, {1: good[0]}, good | {1: good[0]}, {0: ()},
-                  sign_opening(other, Side.CLAIMANT, {P.script: P})):
+    for wrong in (
+        {},
+        {0: (bytes(64),)},
+        {1: good[0]},
+        good | {1: good[0]},
+        {0: ()},
+        sign_opening(other, Side.CLAIMANT, {P.script: P}),
+    ):
         with pytest.raises(WrongSignatureError, match="claimant"):
             check_opening(made, Side.CLAIMANT, wrong)
 
