@@ -684,7 +684,11 @@ class DisputeDesk:
     def _named(self, contract: Hash32) -> str:
         """Return the name of a contract: the id of its proposal."""
         for name in self.files.names():
-            if self.files.find(name, "acceptance") is not None and self._deal(name).id == contract:
+            half = self.files.find(name, "acceptance")
+            if half is None:
+                continue
+            proposal = wire.decode_proposal(self.files.find(name, "proposal"))
+            if wire.contract_id(proposal, wire.decode_acceptance(half)) == contract:
                 return name
         raise NotFoundError("dispute", contract.hex()[:16], "`btcfi dispute show` has ours")
 

@@ -19,6 +19,7 @@ from btcfi.disputes.garbled import deal_messages as wire
 from btcfi.disputes.garbled.deal import Draft, Kind, Payoff
 from btcfi.disputes.garbled.game import Stage
 from btcfi.disputes.garbled.setup import Verdict
+from btcfi.errors import ConflictError
 from btcfi.units import Height, Sats, UnixSeconds
 from tests.support.chain import chain
 from tests.support.disputing import RANGES, Dispute, secret
@@ -56,11 +57,11 @@ class Table:
     def home(self, name):
         return self.folder / name
 
-    def desk(self, name, at=None):
-        """A party's desk on its folder, as after a restart; ``at``: on a copy of it."""
+    def desk(self, name, at=None, machine=""):
+        """A party's desk on its folder, as after a restart; ``at``: on a copy of it, on another machine."""
         store = PartyStore(at or self.home(name))
         keystore = self.keys[name[0]]
-        runtime = self.folder / f"run-{name[0]}"
+        runtime = self.folder / f"run-{name[0]}{machine}"
         runtime.mkdir(mode=0o700, exist_ok=True)
         return DisputeDesk(
             store, keystore, self.wallet.node, wallet=PartyWallet(store, keystore, self.wallet.node),
@@ -169,9 +170,8 @@ def test_each_message_answered_again_gets_the_same_answer_from_a_desk_that_was_r
 def test_a_side_killed_after_any_write_goes_on_with_the_same_words(table, monkeypatch):
     """The folder fails at its every write in turn; the step, repeated from the disk, ends as if nothing had been."""
     whole = dispute_files.write_private
+    killed = 0
     for name, message in table.steps():
-        if name == "" or message["type"] == wire.PROPOSAL:
-            continue
         for allowed in range(8):
             written = []
 
@@ -183,13 +183,20 @@ def test_a_side_killed_after_any_write_goes_on_with_the_same_words(table, monkey
 
             monkeypatch.setattr(dispute_files, "write_private", counted)
             try:
-                table.desk(name).sign(mailed(message), identity_secret=table.identity)
+                if name and message["type"] == wire.PROPOSAL:
+                    table.desk(name).accept(mailed(message), table.oracles.announcements)
+                elif name:
+                    table.desk(name).sign(mailed(message), identity_secret=table.identity)
             except KeyboardInterrupt:
-                assert allowed < 7  # no step has as many writes
+                killed += 1
             else:
                 break
             finally:
                 monkeypatch.setattr(dispute_files, "write_private", whole)
+    # acceptance: row, seed, proposal, acceptance; then two a step, and a start of the watch on each side
+    assert killed == 4 + 2 * 6 + 2
+    ledger = table.desk("v").files
+    assert (ledger.count_all("cuts"), ledger.count("faults")) == (1, 1)
 
 
 def test_another_message_of_a_step_that_was_answered_is_refused(table):
@@ -261,6 +268,37 @@ def test_one_claim_is_signed_of_a_contract_ever_by_its_folder_and_by_a_copy_of_i
     shutil.copytree(table.folder / "p-copy" / "attestations", table.home("p") / "attestations", dirs_exist_ok=True)
     with pytest.raises(ClaimedOtherError):
         table.desk("p").claim(name)
+
+
+def test_a_copy_on_another_machine_sends_no_claim_beside_one_that_waits_or_is_in_a_block(table):
+    name = table.opened()
+    shutil.copytree(table.home("p"), table.folder / "p-copy")
+    other = table.desk("p", table.folder / "p-copy", machine="-elsewhere")
+    for event in table.oracles.attestations([61_500]):
+        for one in event.values():
+            other.keep(one)
+    table.attest("p", [SPOT])
+    claimed = table.desk("p").claim(name)
+    with pytest.raises(ConflictError, match="something else waits"):
+        other.claim(name)
+    table.mined()
+    with pytest.raises(dispute_desk.StepOutOfOrderError):
+        other.claim(name)
+    (seen,) = other.watch()
+    assert (seen.position.last.txid, seen.sent) == (claimed.txid, "")
+
+
+def test_a_claim_that_a_reorganisation_takes_back_is_made_again_the_same(table):
+    name = table.opened()
+    table.attest("p", [SPOT])
+    claimed = table.desk("p").claim(name)
+    table.mined()
+    node = table.wallet.node
+    node.invalidate(node.best_block_hash())
+    assert table.look("v").position.stage is Stage.OPEN
+    assert table.desk("p").claim(name).txid == claimed.txid
+    table.mined(2)
+    assert table.look("v").position.claim.txid == claimed.txid
 
 
 def lied(table, name, number):
