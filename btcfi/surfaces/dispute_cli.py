@@ -257,7 +257,7 @@ def close_sign(
 def _desk(side: Side, rate: int, *, yes: bool = True) -> DisputeDesk:
     node, keystore = side.chain(), side.opened()
     if (name := node.chain_info().chain) != CHAIN:
-        raise PreconditionError("dispute", f"this node is on {name}", f"use one on {CHAIN}: the argument is not reviewed")
+        raise PreconditionError("dispute", f"this node is on {name}", f"use one on {CHAIN}: it is not reviewed")
     store = side.store
     return DisputeDesk(
         store, keystore, node, wallet=PartyWallet(store, keystore, node), rate=SatsPerKvb(rate),
