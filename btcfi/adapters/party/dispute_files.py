@@ -96,6 +96,8 @@ class DisputeFiles:
     def keep_seed(self, name: str, side: Side, seed: bytes, keystore: Keystore) -> bytes:
         """Seal an attempt's seed into its room once, and return the one that stands there."""
         random, path = secrets.token_bytes(_NONCE_SIZE), self._room(name) / f"{side.value}.seed"
+        if path.exists():
+            return self.seed(name, side, keystore)
         sealed = random + keystore.box().encrypt(random, seed, f"{name}/{side.value}".encode())
         try:
             write_private(path, sealed, fresh=True)
