@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 from btcfi import secp256k1
 from btcfi.bitcoin.fees import SatsPerKvb
@@ -228,6 +228,3 @@ class OwnSecrets:
 def signed(proposal: Proposal, digest: Hash32, identity_secret: bytes, aux: bytes) -> Proposal:
     """Return a proposal with its identity's signature. digest: its id. aux: 32 fresh random bytes."""
     return replace(proposal, signature=secp256k1.schnorr_sign(identity_secret, digest, aux))
-
-
-Json = dict[str, Any]
