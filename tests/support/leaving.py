@@ -28,6 +28,9 @@ RANGES = Ranges(
 """A capped call on $60,000: 17 ranges up to 0.16 BTC."""
 
 
+OPENING = Txid(bytes(range(32)))
+
+
 def secret(*names):
     return hashlib.sha256(repr(names).encode()).digest()
 
@@ -70,7 +73,7 @@ class LeafDispute:
             ),
         )  # fmt: skip
 
-    def signed(self, opening=Txid(bytes(range(32)))):
+    def signed(self, opening=OPENING):
         """Sign all that stands before an opening, by both, each having checked the other's."""
         self.graph = LeafGraph(self.terms, opening)
         self.of_claims = presign_claims(self.graph, self.v["claim"])

@@ -31,6 +31,7 @@ class Opcode(IntEnum):
     ROT = 0x7B
     SWAP = 0x7C
     TUCK = 0x7D
+    SIZE = 0x82
     EQUALVERIFY = 0x88
     NEGATE = 0x8F
     NOT = 0x91
@@ -57,6 +58,7 @@ _EFFECT: Final[dict[Opcode, tuple[int, int]]] = {
     Opcode.MIN: (2, 1), Opcode.MAX: (2, 1), Opcode.WITHIN: (3, 1), Opcode.NOT: (1, 1), Opcode.HASH160: (1, 1),
     Opcode.CHECKSIGVERIFY: (2, 0), Opcode.CHECKLOCKTIMEVERIFY: (0, 0), Opcode.CHECKSEQUENCEVERIFY: (0, 0),
     Opcode.PICK: (1, 1),
+    Opcode.SIZE: (0, 1),
 }  # fmt: skip
 """Items taken off and put on. PICK's index is its one item taken; what it copies stays."""
 
@@ -79,7 +81,7 @@ class Emitter:
             self._measure()
         return self
 
-    def _apply(self, one: Opcode) -> None:  # noqa: C901 - one case an opcode that moves names
+    def _apply(self, one: Opcode) -> None:
         stack = self.stack
         match one:
             case Opcode.TO_ALT:
@@ -134,11 +136,9 @@ class Emitter:
 
     def pick(self, name: Hashable) -> Emitter:
         """Copy a named item to the top. Raises InvalidInputError for a name that is not on the stack."""
-        for depth, one in enumerate(reversed(self.stack)):
-            if one == name:
-                break
-        else:
+        if name not in self.stack:
             raise InvalidInputError("script", f"no item named {name!r}", "one on the stack")
+        depth = self.stack[::-1].index(name)
         if depth < 2:  # noqa: PLR2004 - these two have opcodes of their own
             return self.op((Opcode.DUP, Opcode.OVER)[depth])
         return self.number(depth).op(Opcode.PICK)

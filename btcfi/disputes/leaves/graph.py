@@ -151,7 +151,7 @@ class LeafTerms:
 
 def assert_words(emitter: Emitter, word: Word, signers: Sequence[Word]) -> None:
     """Check one word of a claim by all who must have signed it, every digit and the checksum."""
-    w.emit_digits(emitter, signers)
+    w.emit_digits(emitter, signers, sized=True)
     w.emit_checksum(emitter, word)
 
 
@@ -217,9 +217,15 @@ class LeafGraph:
         words, key = self.terms.claimant.words, self.terms.verifier.escrow
         return disprove_leaf(self.terms.claim, place, words, key=key, number=number)
 
+    @cached_property
+    def _last(self) -> dict[int, DisproveLeaf]:
+        return {}
+
     def disprove_leaves(self, number: int) -> list[DisproveLeaf]:
         """Return the leaves of a range's escrow, one a group."""
-        return [*self._shared, self._disprove(len(self.terms.claim.groups) - 1, number)]
+        if number not in self._last:
+            self._last[number] = self._disprove(len(self.terms.claim.groups) - 1, number)
+        return [*self._shared, self._last[number]]
 
     # ---- outputs
 
@@ -427,7 +433,7 @@ def build_refund(graph: LeafGraph, *, secret: bytes, script: bytes, fee: Sats) -
     return _alone(spent, graph.open_output, graph.refund_leaf, secret, script, fee, SEQUENCE_LOCKTIME, height)
 
 
-def _alone(
+def _alone(  # noqa: PLR0917 - three callers, just above
     spent: tuple[OutPoint, TxOut], output: TaprootOutput, leaf: Leaf, secret: bytes, script: bytes, fee: Sats,
     sequence: int, lock_time: int = 0,
 ) -> Transaction:  # fmt: skip

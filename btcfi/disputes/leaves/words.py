@@ -80,7 +80,7 @@ class SignedDigit:
     digit: int
     link: bytes
     item: bytes
-    """The number as it stood in the witness, maybe not in its shortest form."""
+    """The digit as a witness says it, in its shortest form: no node relays another."""
 
 
 Signed = tuple[SignedDigit, ...]
@@ -175,12 +175,11 @@ def read_words(items: Sequence[bytes], words: Sequence[Sequence[Word]]) -> list[
     for signers in words:
         rows: list[list[SignedDigit]] = [[] for _ in signers]
         for _ in signers[0].ends:
-            item = rest.pop()
-            digit = min(TOP, number_of(item))
+            digit = min(TOP, number_of(rest.pop()))
             if digit < 0:
                 raise InvalidInputError("digit", str(digit), f"0 to {TOP}")
             for row in rows:
-                row.append(SignedDigit(digit=digit, link=rest.pop(), item=item))
+                row.append(SignedDigit(digit=digit, link=rest.pop(), item=number_item(digit)))
         found.append(tuple(map(tuple, rows)))
     return found
 
@@ -193,14 +192,18 @@ def items_of(words: Sequence[Sequence[Word]]) -> list[None]:
     return [None] * sum((1 + len(signers)) * len(signers[0].ends) for signers in words)
 
 
-def emit_digits(emitter: Emitter, signers: Sequence[Word]) -> None:
+def emit_digits(emitter: Emitter, signers: Sequence[Word], *, sized: bool = False) -> None:
     """Check each digit's links against the chains' ends, and put the digits on the alt stack, the least first.
 
     signers: one word's keys: all must have signed the same. A digit over 7 counts as 7, a negative one fails in PICK.
+    sized: the first signer's links must have 20 bytes. Who makes a chain can begin it with any bytes, and what shows
+    them again would be relayed by nobody if they were over 80.
     """
     for ends in zip(*[one.ends for one in signers], strict=True):
         emitter.number(TOP).op(Opcode.MIN, Opcode.TO_ALT)
-        for end in ends:
+        for place, end in enumerate(ends):
+            if sized and place == 0:
+                emitter.op(Opcode.SIZE).number(LINK_SIZE).op(Opcode.NUMEQUALVERIFY)
             emitter.op(*[Opcode.DUP, Opcode.HASH160] * TOP, Opcode.FROM_ALT, Opcode.DUP, Opcode.TO_ALT, Opcode.PICK)
             emitter.data(end).op(Opcode.EQUALVERIFY, *[Opcode.DROP2] * (BASE // 2))
 
