@@ -61,7 +61,8 @@ class LeafClaim:
     def range_of(self, outcomes: Outcomes) -> NDArray[np.intp]:
         """Return the right range of many cases at once."""
         answers = self.program.run(list(outcomes))[str(self.program.result)]
-        return np.searchsorted(np.array(self.starts), answers, side="right") - 1
+        found: NDArray[np.intp] = np.searchsorted(np.array(self.starts), answers, side="right") - 1
+        return found
 
     def values_of(self, said: Mapping[str, int]) -> dict[str, int]:
         """Return the values that words say."""

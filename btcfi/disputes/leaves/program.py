@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 
@@ -131,7 +131,7 @@ _RULES: Final[dict[Kind, Any]] = {
     Kind.EITHER: lambda a, b: a | b,
     Kind.DIFFER: lambda a, b: a ^ b,
     Kind.KEEP: lambda a, b: a * -b,
-    Kind.CHOOSE: lambda a, b, c: np.where(a, b, c)[()],
+    Kind.CHOOSE: lambda a, b, c: b * -a + c * (1 + a),
     Kind.ABOVE: lambda a, b: np.maximum(a - b, 0),
     Kind.FLIP: lambda a: -1 - a,
     Kind.LEFT: lambda a, b: a << b,
@@ -231,7 +231,7 @@ class _Making:
         for value, mask in ((left, right), (right, left)):
             if value in self.raw and mask not in self.raw and mask not in self.masked and self.of(mask).is_mask:
                 name = f"m{len(self.masked)}"
-                self.masked[name] = (cast("str", value), mask)
+                self.masked[name] = (value, mask)
                 return name
         if left in self.raw or right in self.raw or left in self.masked or right in self.masked:
             raise InvalidInputError(self.name, where, "a mask of an exclusive or")
@@ -256,7 +256,7 @@ class _Making:
     def _xor(self, left: Operand, right: Operand, where: str) -> Operand:
         for masked, other in ((left, right), (right, left)):
             if masked in self.masked:
-                pair, mask = self.masked[cast("str", masked)]
+                pair, mask = self.masked[masked]
                 ends = self.raw[pair]
                 if other not in ends:
                     raise InvalidInputError(self.name, where, "one of the two that a mask chooses from")
@@ -376,7 +376,7 @@ def groups_of(program: Program, reads: int = FUSED_READS) -> tuple[Group, ...]:
         starts[step.name] = frozenset().union(*(starts[name] for name in used))
     outputs = [step.name for step in program.steps if step.name in committed]
     if program.result in outputs:
-        outputs.remove(cast("str", program.result))
+        outputs.remove(program.result)
     words = {*program.inputs, *outputs}
     return tuple(_group(program, one, words) for one in [*outputs, None])
 
@@ -397,7 +397,7 @@ def _group(program: Program, output: str | None, words: set[str]) -> Group:
                     inside.add(one)
     order = [one for one in (*program.inputs, *(step.name for step in program.steps)) if one in reads]
     return Group(
-        output=output, reads=tuple(cast("list[str]", order)), steps=tuple(reversed(steps)), result=result
+        output=output, reads=tuple(order), steps=tuple(reversed(steps)), result=result
     )  # fmt: skip
 
 
