@@ -34,7 +34,7 @@ class Ran:
     """Conditions without which an operand has more than 4 bytes, or an index points nowhere."""
 
 
-def run_script(code, stack, alt):
+def run_script(code, stack, alt):  # noqa: C901, PLR0912, PLR0915 - one case an opcode
     """Execute the bytes after the signatures; items are terms of WIDE bits. Knows no opcode that leaves do not use."""
     ran, at = Ran(stack=list(stack), alt=list(alt)), 0
     main = ran.stack
