@@ -32,7 +32,7 @@ def refused(wallet, transaction):
 
 def ready(wallet, claim, **options):
     here = wallet.node.block_count()
-    return LeafDispute(claim, silence=here + 4, refund=here + 20, blocks=3, **options).opened(wallet)
+    return LeafDispute(claim, silence=here + 4, refund=here + 20, blocks=3, fee=1_000, **options).opened(wallet)
 
 
 def payout_of(dispute, number, **options):
