@@ -21,6 +21,7 @@ from btcfi.disputes.leaves import words as w
 from btcfi.disputes.leaves.emitter import Emitter, Opcode
 from btcfi.disputes.leaves.program import (
     FUSED_READS,
+    MAX_NUMBER,
     Group,
     Kind,
     Operand,
@@ -95,6 +96,8 @@ def leaf_claim(
         raise InvalidInputError("ranges", f"{len(starts)} starts, {len(payouts)} payouts", "as many, from 0 on")
     if any(low >= high for low, high in pairwise(starts)):
         raise InvalidInputError("ranges", "not ascending", "each answer in exactly one")
+    if starts[-1] >= MAX_NUMBER:  # Script could not compare with it, and a lie about this range were proved by nothing
+        raise InvalidInputError("ranges", f"start at {starts[-1]}", f"below {MAX_NUMBER}")
     groups = groups_of(program, FUSED_READS if reads is None else reads)
     return LeafClaim(program=program, groups=groups, starts=starts, payouts=payouts)
 

@@ -31,6 +31,9 @@ OUTCOME_BITS: Final = 18
 MAX_NUMBER: Final = (1 << 31) - 1
 """The largest that Script computes with, and the smallest is its negative."""
 
+MAX_SHIFT: Final = 30
+"""To the right: a leaf compares with two to its power."""
+
 MAX_STEPS: Final = 256
 
 Operand = str | int
@@ -216,8 +219,8 @@ class _Making:
                         raise InvalidInputError(self.name, where, "operands that are not negative")
                 return self.made(Kind.BELOW, left, right)
             case "sll" | "srl":
-                if plain == "srl" and self.of(left).low < 0:
-                    raise InvalidInputError(self.name, where, "an operand that is not negative")
+                if plain == "srl" and (self.of(left).low < 0 or int(right) > MAX_SHIFT):
+                    raise InvalidInputError(self.name, where, f"of what is not negative, by at most {MAX_SHIFT}")
                 return self.made(Kind.LEFT if plain == "sll" else Kind.RIGHT, left, right)
             case "or":
                 if self.of(left).is_bit and self.of(right).is_bit:

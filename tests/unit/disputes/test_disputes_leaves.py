@@ -5,6 +5,7 @@ import random
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from btcfi.bitcoin.taproot import NUMS_KEY, Leaf, taproot_output
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxIn, TxOut
 from btcfi.disputes.leaves import words as w
 from btcfi.disputes.leaves.emitter import MAX_STACK, Emitter, Opcode
-from btcfi.disputes.leaves.judge import disprove_leaf
+from btcfi.disputes.leaves.graph import check_claims, check_silence, escrow_of, read_claim
+from btcfi.disputes.leaves.judge import disprove_leaf, leaf_claim
 from btcfi.disputes.leaves.payoffs import WORDS, median_claim, price_claim, step_claim
 from btcfi.disputes.leaves.program import compile_words
 from btcfi.errors import InvalidInputError
@@ -143,6 +145,7 @@ def test_a_word_that_is_no_branch_free_arithmetic_is_refused(word, why):
         ([0x01F51513, RETURN], "more than 31 bits"),
         ([0x00B57533, RETURN], "an and of two prices"),
         ([0x00100513, RETURN], "a constant"),
+        ([0x01F55513, RETURN], "a comparison with two to the 31st"),
         ([0x00A50533], "no ret"),
         ([], "no word"),
     ],
@@ -215,3 +218,61 @@ def test_a_group_compared_with_a_range_needs_to_know_which():
     words = {"price0": w.derived_key(bytes(32), "price0", 6).word}
     with pytest.raises(InvalidInputError):
         disprove_leaf(claim, 0, words, key=b"\x02" * 32)
+
+
+def test_a_range_that_script_cannot_compare_with_is_refused():
+    """Its last leaf could never hold, so whoever claims it would be paid."""
+    program = price_claim(RANGES).program
+    with pytest.raises(InvalidInputError):
+        leaf_claim(program, starts=(0, (1 << 31) - 1), payouts=(Sats(0), Sats(1)))
+    far = leaf_claim(program, starts=(0, (1 << 31) - 2), payouts=(Sats(0), Sats(1)))
+    dispute = LeafDispute(far, oracles=1, threshold=1).signed()
+    claim = dispute.claimed(1, [(1 << 18) - 1])
+    assert scripts_hold(dispute.disproof(read_claim(dispute.graph, claim), 0), [escrow_of(claim)[1]])
+
+
+# ---- terms
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"threshold": 4}, "more oracles than there are"),
+        ({"threshold": 0}, "none"),
+        ({"silence_height": 60}, "silence not before the refund"),
+        ({"dispute_blocks": 0}, "no time to disprove"),
+        ({"collateral": Sats(15_999_999)}, "a payout over the collateral"),
+        ({"bond": Sats(1_000)}, "a bond that fees eat"),
+        ({"oracles": ()}, "no oracle for a price"),
+    ],
+)
+def test_terms_that_cannot_be_kept_are_refused(changed, why):
+    with pytest.raises(InvalidInputError):
+        replace(LeafDispute(price_claim(RANGES)).terms, **changed)
+
+
+def test_no_two_words_share_a_chain():
+    """Each signs once: what one shows would be half of another's signature."""
+    terms = LeafDispute(price_claim(RANGES)).terms
+    with pytest.raises(InvalidInputError):
+        replace(terms, claimant=replace(terms.claimant, words={"price0": terms.oracles[0][0]}))
+    with pytest.raises(InvalidInputError):
+        replace(terms, claimant=replace(terms.claimant, words={}))
+
+
+def test_a_claim_or_a_silence_that_is_not_signed_is_found_before_the_opening_is():
+    dispute = LeafDispute(price_claim(RANGES)).signed()
+    for key in dispute.of_claims:
+        with pytest.raises(InvalidInputError):
+            check_claims(dispute.graph, {**dispute.of_claims, key: bytes(64)})
+    with pytest.raises(InvalidInputError):
+        check_silence(dispute.graph, dispute.of_silence[:-1])
+
+
+def test_another_transaction_is_no_claim():
+    dispute = LeafDispute(price_claim(RANGES)).signed()
+    claim = dispute.claimed(1, [60_000])
+    for other in (replace(claim, lock_time=1), dispute.graph.silence, claim.with_witness(0, []),
+                  claim.with_witness(0, claim.inputs[0].witness[1:])):  # fmt: skip
+        with pytest.raises(InvalidInputError):
+            read_claim(dispute.graph, other)
