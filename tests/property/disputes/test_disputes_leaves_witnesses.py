@@ -234,3 +234,37 @@ def test_nobody_but_the_verifier_says_where_a_disproved_claim_goes():
     stack = list(made.inputs[0].witness)
     stack[-3] = secp256k1.schnorr_sign(dispute.p["claim"], dispute.graph.disproof_digest(0, 0, silent=False))
     assert not scripts_hold(made.with_witness(0, stack), [escrow_of(claim)[1]])
+
+
+@pytest.mark.parametrize("reads", [0, None], ids=["step by step", "fused"])
+def test_no_witness_disproves_an_honest_claim(reads):
+    """The verifier has what the chain shows, all that follows from it, and any hint; it signs what it likes."""
+    dispute, dice = LeafDispute(call(reads), oracles=1, threshold=1).signed(), random.Random(7)
+    graph, claim = dispute.graph, dispute.claimed(dispute.right([SPOT]), [SPOT])
+    read, spent = read_claim(graph, claim), [escrow_of(claim)[1]]
+    followed = {hash(b""): b""}
+    for signed in read.own.values():
+        for one in signed:
+            link = one.link
+            for _ in range(8):
+                followed[hash(link)] = link
+                link = w.hash160(link)
+    links = list(followed.values())
+    honest = [dispute.disproof(read, place) for place in range(len(dispute.claim.groups))]
+    for _ in range(CASES // 20):
+        made = dice.choice(honest)
+        stack = list(made.inputs[0].witness)
+        for _ in range(dice.choice([1, 1, 2, 4])):
+            at = dice.randrange(len(stack) - 3)
+            if len(stack[at]) == 20 and at:  # raised, as far as it goes
+                digit, by = w.number_of(stack[at + 1]) if at + 1 < len(stack) - 3 else 0, dice.randrange(1, 8)
+                raised = stack[at]
+                for _ in range(by):
+                    raised = w.hash160(raised)
+                stack[at] = dice.choice([raised, raised, dice.choice(links)])
+                stack[at + 1] = w.number_item(min(7, digit + by)) if at + 1 < len(stack) - 3 else stack[at + 1]
+            else:
+                stack[at] = w.number_item(
+                    dice.choice([-1, 0, 1, 7, 8, 15, 64, dice.randrange(-(1 << 31) + 1, 1 << 31)])
+                )
+        assert not scripts_hold(made.with_witness(0, stack), spent)
