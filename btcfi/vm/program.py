@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import tomllib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from itertools import pairwise
@@ -266,7 +266,8 @@ def program_from_elf(data: bytes, *, name: str, output_size: int, input_size: In
         Region(base=INPUT_BASE, size=PAGE, writable=False, executable=False, data=b""),
         Region(base=OUTPUT_BASE, size=PAGE, writable=True, executable=False, data=b""),
     )
-    return _program(elf, name, windows, output_size, Hash32(sha256(elf.image()).digest()), input_size)
+    program = _program(elf, name, windows, output_size, Hash32(sha256(elf.image()).digest()))
+    return replace(program, input_size=input_size)
 
 
 def bare_program(data: bytes, *, name: str, ram: tuple[int, int] | None = None) -> Program:
@@ -300,10 +301,7 @@ def any_program(data: bytes, *, name: str) -> Program:
     return program_from_elf(data, name=name, output_size=40) if like_ours and free else bare_program(data, name=name)
 
 
-def _program(
-    elf: Elf, name: str, windows: tuple[Region, ...], output_size: int, program_hash: Hash32,
-    input_size: InputSize | None = None,
-) -> Program:  # fmt: skip
+def _program(elf: Elf, name: str, windows: tuple[Region, ...], output_size: int, program_hash: Hash32) -> Program:
     regions = [*windows, *_regions(elf)]
     by_address = sorted(regions, key=lambda region: region.base)
     for low, high in pairwise(by_address):
@@ -314,10 +312,7 @@ def _program(
     if sum(region.size for region in regions) > MAX_MEMORY:
         raise ElfError("segments", "too much memory in all", f"at most {MAX_MEMORY} bytes")
     regions.sort(key=lambda region: (not region.writable, region.base))
-    return Program(
-        name=name, elf=elf, program_hash=program_hash, regions=tuple(regions), output_size=output_size,
-        input_size=input_size,
-    )  # fmt: skip
+    return Program(name=name, elf=elf, program_hash=program_hash, regions=tuple(regions), output_size=output_size)
 
 
 def _regions(elf: Elf) -> list[Region]:

@@ -8,7 +8,7 @@ import pytest
 
 from btcfi.proofs.errors import ProofError
 from btcfi.proofs.explain import diff_runs, first_divergence, lines_around, nodes_of, payout_in_words
-from btcfi.proofs.settlement_proof import Depth, build_proof, to_json, verify
+from btcfi.proofs.settlement_proof import Depth, build_proof, inspect, to_json
 from btcfi.proofs.wire import from_wire, to_wire
 from btcfi.vm.interpreter import run
 from btcfi.vm.program import load_program
@@ -47,7 +47,7 @@ def test_mutated_messages_are_refused_in_decoding_or_verifying():
         data[rng.randrange(len(data)) if rng.random() < 0.5 else rng.randrange(200)] ^= 1 << rng.randrange(8)
         try:
             decoded = from_wire(bytes(data))
-            verify(decoded, program(), depth=Depth.PATHS)
+            inspect(decoded, program(), depth=Depth.PATHS)
         except ProofError:
             continue
         assert decoded.program_name != proof().program_name  # a hint for people; the hash decides
