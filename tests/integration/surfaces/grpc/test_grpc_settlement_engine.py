@@ -195,6 +195,18 @@ def test_a_proof_is_fetched_and_verified_by_running_it_again_and_a_forged_one_sa
     assert stub.VerifyProof(pb.ProofVerification(proof=proof)).valid
     other = pb.BitVMXProof(proof_file=proof_file, program_hash=bytes(32))
     assert "program_hash" in stub.VerifyProof(pb.ProofVerification(proof=other)).reason
+    for name in ("input_commitment", "execution_trace_root", "final_state_hash"):
+        one = pb.BitVMXProof(proof_file=proof_file, **{name: bytes(32)})
+        verdict = stub.VerifyProof(pb.ProofVerification(proof=one))
+        assert (verdict.valid, name in verdict.reason) == (False, True)
+    elements = list(proof.path)
+    for path in (elements[1:], elements[::-1], [*elements, elements[0]]):  # before: its siblings were not looked at
+        verdict = stub.VerifyProof(pb.ProofVerification(proof=pb.BitVMXProof(proof_file=proof_file, path=path)))
+        assert (verdict.valid, "path" in verdict.reason) == (False, True)
+    more = pb.BitVMXProof.FromString(proof.SerializeToString() + b"\x8a\x01\x01x")  # field 17
+    verdict = stub.VerifyProof(pb.ProofVerification(proof=more))
+    assert (verdict.valid, "field 17 is unknown" in verdict.reason) == (False, True)
+    assert stub.VerifyProof(pb.ProofVerification(proof=pb.BitVMXProof(proof_file=proof_file))).valid
     flipped = json.loads(proof_file)
     flipped["output"] = "01" + flipped["output"][2:]
     forged = json.dumps(flipped, sort_keys=True, separators=(",", ":")).encode() + b"\n"

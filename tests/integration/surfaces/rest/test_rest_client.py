@@ -62,6 +62,8 @@ def test_an_option_is_priced_created_settled_and_verified_through_the_client_alo
         proof = btcfi.proof(settlement)
         held = btcfi.verify(proof)
         assert held.valid
+        looked = btcfi.verify(proof, depth="sample")
+        assert (looked.valid, looked.chance_to_miss, looked.steps_checked[0]) == (None, None, 0)
         assert held.proof_root == btcfi.settlement(settlement).proof_root
         assert btcfi.prices(limit=5).next_cursor is not None
         assert [one.price_cents for one in btcfi.stream_prices(limit=1)] == [SPOT]
