@@ -120,20 +120,20 @@ def _named(places, changes):
 
 
 @pytest.mark.parametrize(
-    "table",
+    ("table", "why"),
     [
-        _in_order,
-        _load_before_the_second_store,
-        _second_store_left_out,
-        _a_store_that_no_step_made,
-        _the_second_store_without_effect,
+        (_in_order, "step 9 reads 0x1, memory holds 0x00000002 there"),
+        (_load_before_the_second_store, "not sorted"),
+        (_second_store_left_out, "step 7 has a place in memory's table and no access, or an access and no place"),
+        (_a_store_that_no_step_made, "step 9: the row before its own is no step's"),
+        (_the_second_store_without_effect, "step 7: memory does not hold 0x00000001 after it"),
     ],
 )
-def test_a_stale_write_is_a_false_step_however_the_table_is_made(table):
+def test_a_stale_write_is_a_false_step_however_the_table_is_made(table, why):
     rows, places = table_of(stale(), twice())
     assert stale().trace.step(LOAD).memory_kind is MemoryKind.LOAD
     rows = [replace(row, word=1) if row.step == LOAD else row for row in rows]
-    with pytest.raises(ProofStepError):
+    with pytest.raises(ProofStepError, match=why):
         look(everything(stale(), *table(rows, places)), twice())
 
 
