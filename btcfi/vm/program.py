@@ -203,6 +203,7 @@ def _checked(row: dict[str, Any], folder: Path) -> Program:
 _TABLES: Final = ("program", "retired")
 """Tables of the manifest: what new options are sold by, and what only old ones name."""
 
+
 def _input_size(row: dict[str, Any]) -> InputSize:
     """Return a row's ``input_size`` and ``input_per_count`` (bytes). Raises InvalidInputError."""
     base, per_count = row["input_size"], row.get("input_per_count", 0)

@@ -20,7 +20,7 @@ from btcfi.adapters.store.spine.tables import BlobRow, OutboxRow
 from btcfi.hashes import sha256
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.round_book import RoundBook
-from btcfi.proofs import settlement_proof
+from btcfi.proofs import wire
 from btcfi.proofs.settlement_proof import build_proof, to_json
 from btcfi.surfaces.grpc.aggregator import Aggregator, start_server
 from btcfi.surfaces.grpc.settlement import SettlementEngine, proof_message
@@ -166,14 +166,14 @@ def test_an_unknown_or_malformed_option_id_has_its_status(engine, option_id: byt
 
 def test_who_asks_for_a_settlement_does_not_wait_for_anybody_s_proof(engine, proof_file: bytes, monkeypatch) -> None:
     stub, _, _ = engine
-    go, begun, read = threading.Event(), threading.Event(), settlement_proof.from_json
+    go, begun, read = threading.Event(), threading.Event(), wire.from_json
 
     def slow(raw: bytes):
         begun.set()
         go.wait(20)
         return read(raw)
 
-    monkeypatch.setattr(settlement_proof, "from_json", slow)
+    monkeypatch.setattr(wire, "from_json", slow)
     with ThreadPoolExecutor(1) as pool:
         try:
             proof = pb.BitVMXProof(proof_file=proof_file)
