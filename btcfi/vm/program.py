@@ -71,7 +71,7 @@ class Program:
     output_size: int
     """Bytes at 0x8000_1000 that are its output; 0 when the program has no ABI windows."""
     input_size: InputSize | None = None
-    """By its manifest; None for a program of none, which may be run on any input."""
+    """By its manifest; None for a program of none, and of a row that an earlier release retired: any input is taken."""
 
     def require_input(self, input_bytes: bytes) -> None:
         """Raise InvalidInputError unless the input has the one length that this program's manifest gives it."""
@@ -149,7 +149,7 @@ def load_program_by_hash(program_hash: str, root: Path | None = None, *, name: s
         for table in _TABLES:
             for row in _manifest(folder, table):
                 if row.get("image_sha256") == program_hash:
-                    return _checked(_complete(row), folder)
+                    return _checked(_complete(row, retired=table == "retired"), folder)
     except BtcfiError as e:
         raise NotHeldError("guest program", program_hash, name=name, hint=f"{e}; {hint}") from e
     raise NotHeldError("guest program", program_hash, name=name, hint=hint)
@@ -161,8 +161,8 @@ def hashes_of(name: str, root: Path | None = None) -> list[Hash32]:
     From the manifest alone, no file is read. Raises NotFoundError, InvalidInputError.
     """
     folder = _COMMITTED if root is None else root
-    rows = [manifest_row(name, folder), *(row for row in _manifest(folder, "retired") if row.get("name") == name)]
-    return [hash32(bytes.fromhex(str(_complete(row)["image_sha256"]))) for row in rows]
+    old = (_complete(row, retired=True) for row in _manifest(folder, "retired") if row.get("name") == name)
+    return [hash32(bytes.fromhex(str(row["image_sha256"]))) for row in (manifest_row(name, folder), *old)]
 
 
 def program_names(root: Path | None = None) -> list[str]:
@@ -204,8 +204,10 @@ _TABLES: Final = ("program", "retired")
 """Tables of the manifest: what new options are sold by, and what only old ones name."""
 
 
-def _input_size(row: dict[str, Any]) -> InputSize:
-    """Return a row's ``input_size`` and ``input_per_count`` (bytes). Raises InvalidInputError."""
+def _input_size(row: dict[str, Any]) -> InputSize | None:
+    """Return a row's ``input_size`` and ``input_per_count`` (bytes), None without one. Raises InvalidInputError."""
+    if "input_size" not in row:
+        return None
     base, per_count = row["input_size"], row.get("input_per_count", 0)
     least = 8 if per_count else 0  # a count stands in word 1
     if type(base) is not int or type(per_count) is not int or not least <= base <= PAGE or not 0 <= per_count <= PAGE:
@@ -244,8 +246,10 @@ def _manifest(folder: Path, table: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _complete(row: dict[str, Any]) -> dict[str, Any]:
+def _complete(row: dict[str, Any], *, retired: bool = False) -> dict[str, Any]:
     for key, kind in _MANIFEST_KEYS.items():
+        if retired and key == "input_size" and key not in row:
+            continue  # retired by an earlier release, whose rows have none: what was sold by it still settles
         if not isinstance(row.get(key), kind):
             what = "bad" if key in row else "no"
             right = "a complete row; `btcfi guest build` writes its hashes, you the size of input and output in bytes"

@@ -20,6 +20,7 @@ from btcfi.units import UnixSeconds
 from btcfi.vm.interpreter import run
 from btcfi.vm.program import InputSize, load_program, load_program_by_hash
 from btcfi.vm.trace import MemoryKind
+from guest_programs.build import ROOT, read_manifest
 from tests.support.forgeries import RAM_BASE, lying_run, without_store
 from tests.support.paths import VECTORS_FOLDER
 
@@ -193,8 +194,6 @@ def test_retired_programs_have_the_input_size_that_their_proofs_were_made_with()
     ],
 )
 def test_a_manifest_without_a_right_input_size_is_refused_by_name(line, tmp_path):
-    from guest_programs.build import ROOT, read_manifest  # noqa: PLC0415 - for this alone
-
     row = next(one for one in read_manifest(ROOT)["program"] if one["name"] == "net_book")
     keys = "\n".join(f'{key} = "{row[key]}"' for key in ("name", "elf_sha256", "image_sha256"))
     (tmp_path / "net_book.elf").write_bytes((ROOT / row["path"]).read_bytes())
@@ -202,3 +201,13 @@ def test_a_manifest_without_a_right_input_size_is_refused_by_name(line, tmp_path
     (tmp_path / "manifest.toml").write_text(text + line + "\n")
     with pytest.raises(InvalidInputError, match="input_size"):
         load_program("net_book", tmp_path)
+
+
+def test_a_row_that_an_earlier_release_retired_without_an_input_size_still_settles_what_it_sold(tmp_path):
+    row = next(one for one in read_manifest(ROOT)["retired"] if one["name"] == "option_settlement")
+    (tmp_path / "old.elf").write_bytes((ROOT / row["path"]).read_bytes())
+    keys = "\n".join(f'{key} = "{row[key]}"' for key in ("name", "elf_sha256", "image_sha256"))
+    (tmp_path / "manifest.toml").write_text(f'[[retired]]\n{keys}\npath = "old.elf"\noutput_size = 40\n')
+    old = load_program_by_hash(row["image_sha256"], tmp_path)
+    assert old.input_size is None
+    assert verify(build_proof(run(old, INPUT)), old).steps > 0

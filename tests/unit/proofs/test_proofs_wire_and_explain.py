@@ -54,7 +54,11 @@ def test_a_sent_message_may_lack_published_fields_and_none_that_is_there_may_be_
     ):  # fmt: skip
         with pytest.raises(ProofFormatError, match=said):
             from_sent(alone + messages.BitVMXProof(**wrong).SerializeToString())
-    for more, said in ((alone, "16 is there twice"), (b"\x32\x01x", "6 is unknown"), (b"\x8a\x01\x01x", "17 is unknown")):
+    for more, said in (
+        (alone, "16 is there twice"),
+        (b"\x32\x01x", "6 is unknown"),
+        (b"\x8a\x01\x01x", "17 is unknown"),
+    ):
         with pytest.raises(ProofFormatError, match=said):
             from_sent(alone + more)
 

@@ -141,6 +141,17 @@ def test_a_busy_server_is_asked_again_after_the_time_it_names():
     assert not answers
 
 
+def test_an_earlier_release_that_calls_a_proof_valid_without_running_it_is_not_repeated():
+    said = {"valid": True, "proof_root": "00" * 32, "program": "p", "steps": 9, "output_hex": "00", "checks": ["paths"]}
+    with Client("http://127.0.0.1:1") as btcfi:
+        for depth, valid in (("execute", True), ("sample", None), ("paths", None)):
+            answer = httpx.Response(200, json=said | {"depth": depth, "failed_check": None})
+            transport = httpx.MockTransport(lambda _request, answer=answer: answer)
+            btcfi._http = httpx.Client(base_url=btcfi.url, transport=transport)
+            found = btcfi.verify(b"{}", depth=depth)
+            assert (found.valid, found.output_hex) == (valid, "00" if valid else None)
+
+
 def test_both_clients_have_the_same_methods_with_the_same_arguments_and_a_sentence_each():
     blocking, asynchronous = Client("http://127.0.0.1:1"), AsyncClient("http://127.0.0.1:1")
     shared = [name for name in dir(Client) if not name.startswith("_") and name not in {"ask", "follow", "close"}]
