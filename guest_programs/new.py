@@ -53,7 +53,8 @@ def new_program(name: str, root: Path) -> list[Path]:
     except NotFoundError:
         manifest = {"zig_version": ZIG_VERSION, "program": []}
     row = {
-        "name": name, "path": f"{name}/{name}.elf", "sources": [f"{name}/main.c"], "abi_version": 1, "output_size": 40,
+        "name": name, "path": f"{name}/{name}.elf", "sources": [f"{name}/main.c"], "abi_version": 1, "input_size": 60,
+        "output_size": 40,
     }  # fmt: skip
     write_manifest(root, {**manifest, "program": [*manifest.get("program", []), row]})
     return [*written, root / "manifest.toml"]

@@ -23,7 +23,7 @@ from btcfi.options.expiry import SettlementInput, SettlementOutput
 
 if TYPE_CHECKING:
     from btcfi.oracle.report import RoundReport
-    from btcfi.proofs.settlement_proof import SettlementProof
+    from btcfi.proofs.settlement_proof import Inspected, SettlementProof
     from btcfi.units import Hash32
     from btcfi.vm import program as vm_program
 
@@ -31,6 +31,9 @@ app = typer.Typer(
     name="btcfi", help="Options on Bitcoin whose settlement anybody can check.", no_args_is_help=True,
     pretty_exceptions_enable=False, add_completion=False,
 )  # fmt: skip
+
+NO_VERDICT = 80
+"""Exit code of `verify` below full re-execution: nothing failed, and nothing was verified."""
 
 _LARGEST_FILE = 16 << 20
 """The loader takes ELF files up to 16 MiB; proofs are smaller."""
@@ -78,7 +81,8 @@ def prove(
 def verify(
     proof_file: Annotated[Path, typer.Argument(help="A proof that `prove` wrote; - for stdin.")],
     depth: Annotated[
-        str, typer.Option("--depth", help="execute (run it again), sample (single steps), or paths (hashes only).")
+        str,
+        typer.Option("--depth", help="execute (run it again); sample (steps) and paths (hashes) verify nothing."),
     ] = "execute",
     program: Annotated[
         str, typer.Option("--program", help="Guest program; default: the one that the proof names.")
@@ -103,7 +107,10 @@ def verify(
     max_steps: Annotated[int, typer.Option("--max-steps", help="Refuse to run longer.", min=1)] = 1 << 24,
     as_json: AsJson = False,
 ) -> None:
-    """Check a proof; exit 0 only if every check passes, 76 if one fails (with --json it is named on stdout too)."""
+    """Run a proof's program again; exit 0 only if all is the same, 76 if a check fails (--json: named on stdout too).
+
+    The depths sample and paths find some forgeries and give no verdict: where nothing fails, exit 80.
+    """
     if depth not in ("execute", "sample", "paths"):
         raise InvalidInputError("--depth", repr(depth), "execute, sample or paths")
     if root and not re.fullmatch("[0-9a-fA-F]{64}", root):
@@ -111,8 +118,7 @@ def verify(
     raw, paid = _read(proof_file), _paid(payment, paid_to)
     _announce_compilation()
     from btcfi.proofs.errors import ProofError, ProofRootError  # noqa: PLC0415 - numba, only when needed
-    from btcfi.proofs.settlement_proof import Depth, from_json  # noqa: PLC0415 - as above
-    from btcfi.proofs.settlement_proof import verify as check  # noqa: PLC0415 - as above
+    from btcfi.proofs.settlement_proof import Depth, Inspected, examine, from_json  # noqa: PLC0415 - as above
     from btcfi.vm.program import load_program  # noqa: PLC0415 - as above
 
     try:
@@ -120,15 +126,28 @@ def verify(
         if root and root.lower() != proof.proof_root.hex():
             raise ProofRootError(f"the proof's root is {proof.proof_root.hex()}, asked for {root}")
         asked = load_program(program, programs) if program else _program_of(proof, programs)
-        verified = check(proof, asked, depth=Depth(depth), max_steps=max_steps)
+        found = examine(proof, asked, depth=Depth(depth), max_steps=max_steps)
         beside = _beside(proof, announcement, reports)
     except ProofError as e:
         if as_json:
             _say({"verified": False, "failed_check": e.check, "problem": e.problem}, as_json=True)
         raise
-    said = {"verified": True, "program": verified.program_name, "steps": verified.steps, "depth": depth}
-    said |= {"proof_root": verified.proof_root.hex(), "checks": [*verified.checks, *beside]}
-    _say(said | {"output": verified.output.hex(), "result": _in_words(verified.output)} | paid, as_json=as_json)
+    checks = [*found.checks, *beside]
+    if isinstance(found, Inspected):
+        _say(_inspected(found, checks) | paid, as_json=as_json)
+        raise typer.Exit(NO_VERDICT)
+    said = {"verified": True, "program": found.program_name, "steps": found.steps, "depth": depth}
+    said |= {"proof_root": found.proof_root.hex(), "checks": checks}
+    _say(said | {"output": found.output.hex(), "result": _in_words(found.output)} | paid, as_json=as_json)
+
+
+def _inspected(found: Inspected, checks: list[str]) -> dict[str, Any]:
+    """Return what is said of a proof that was not run again: other names for its numbers, so none reads as found."""
+    said: dict[str, Any] = {"verified": None, "no_verdict": found.words, "depth": str(found.depth)}
+    said |= {"program": found.program_name, "claimed_steps": found.claimed_steps}
+    said |= {"proof_root": found.proof_root.hex(), "checks": checks, "steps_checked": list(found.steps_checked)}
+    said |= {"chance_to_miss": found.chance_to_miss, "claimed_output": found.claimed_output.hex()}
+    return said | {"claimed_result": _in_words(found.claimed_output)}
 
 
 def _paid(payment: Path | None, paid_to: str) -> dict[str, Any]:
@@ -217,13 +236,13 @@ def trace_show(
     raw = _read(proof_file)
     _announce_compilation()
     from btcfi.proofs.explain import lines_around, payout_in_words  # noqa: PLC0415 - numba, only when needed
-    from btcfi.proofs.settlement_proof import Depth, from_json  # noqa: PLC0415 - as above
+    from btcfi.proofs.settlement_proof import from_json  # noqa: PLC0415 - as above
     from btcfi.proofs.settlement_proof import verify as check  # noqa: PLC0415 - as above
     from btcfi.proofs.window import window_in_words  # noqa: PLC0415 - as above
 
     proof = from_json(raw)
     program = _program_of(proof, programs)
-    check(proof, program, depth=Depth.EXECUTE)
+    check(proof, program)
     at = proof.steps - 1 if step is None else step
     if at >= proof.steps:
         raise InvalidInputError("--step", str(step), f"0 to {proof.steps - 1}")

@@ -38,13 +38,28 @@ def proofs(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("depth", ["execute", "sample", "paths"])
-def test_what_prove_wrote_verify_accepts(proofs, depth):
-    done = btcfi("verify", proofs / "0.json", "--depth", depth, "--root", VECTORS[0]["proof_root"], "--json")
+def test_what_prove_wrote_verify_accepts(proofs):
+    done = btcfi("verify", proofs / "0.json", "--root", VECTORS[0]["proof_root"], "--json")
     said = json.loads(done.stdout)
     assert done.returncode == 0
     assert said["verified"] is True
     assert said["result"]["payout_sats"] == VECTORS[0]["payout_sats"]
+
+
+@pytest.mark.parametrize("depth", ["sample", "paths"])
+def test_an_honest_proof_that_was_not_run_again_is_not_verified_either(proofs, depth):
+    done = btcfi("verify", proofs / "0.json", "--depth", depth, "--json")
+    said = json.loads(done.stdout)
+    assert (done.returncode, said["verified"], said["depth"]) == (80, None, depth)
+    assert said["claimed_result"]["payout_sats"] == VECTORS[0]["payout_sats"]
+    assert (0 in said["steps_checked"]) == (depth == "sample")
+
+
+def test_prove_refuses_bytes_behind_the_input(tmp_path):
+    done = btcfi("prove", "--hex", VECTORS[0]["input"] + "00", "--out", tmp_path / "p.json")
+    assert done.returncode == 2
+    assert "61 bytes; expected 60 bytes, as option_settlement reads" in done.stderr
+    assert not (tmp_path / "p.json").exists()
 
 
 def test_verify_says_what_the_chain_paid_beside_what_the_guest_computed(proofs, tmp_path):
@@ -52,7 +67,7 @@ def test_verify_says_what_the_chain_paid_beside_what_the_guest_computed(proofs, 
     outputs = (TxOut(value=8_300_000, script=script), TxOut(value=91_698_760, script=b"\x51\x20" + b"s" * 32))
     coin = TxIn(outpoint=OutPoint(txid=bytes(32), index=0))
     (tmp_path / "payment.hex").write_text(Transaction(version=3, inputs=(coin,), outputs=outputs).to_bytes().hex())
-    wanted = ["verify", str(proofs / "0.json"), "--depth", "paths", "--json"]
+    wanted = ["verify", str(proofs / "0.json"), "--json"]
     asked = [*wanted, "--payment", str(tmp_path / "payment.hex"), "--paid-to", script.hex()]
     said = json.loads(CliRunner().invoke(vm_cli.app, asked).stdout)
     assert (said["result"]["payout_sats"], said["paid"]["paid_sats"]) == (8_301_888, 8_300_000)

@@ -163,6 +163,7 @@ def test_bytes_that_are_not_the_manifests_are_not_mapped(tmp_path):
     (tmp_path / "p.elf").write_bytes(elf_file([CODE]))
     (tmp_path / "manifest.toml").write_text(
         '[[program]]\nname = "p"\npath = "p.elf"\nelf_sha256 = "00"\nimage_sha256 = "00"\noutput_size = 4\n'
+        "input_size = 4\n"
     )
     with pytest.raises(GuestMismatchError) as caught:
         load_program("p", tmp_path)
