@@ -15,7 +15,8 @@ from btcfi.errors import InvalidInputError
 from btcfi.options.expiry import SettlementInput
 from btcfi.surfaces import vm_cli
 from btcfi.surfaces.vm_cli import _input_bytes
-from guest_programs.new import GuestCheckError, build_program, check_program, new_program
+from guest_programs.check import GuestCheckError, check_program
+from guest_programs.new import build_program, new_program
 from tests.support.paths import ROOT, VECTORS_FOLDER
 
 VECTORS = json.loads((VECTORS_FOLDER / "settlement_v2.json").read_text())["tests"]
