@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 
 from btcfi.errors import InvalidInputError
-from btcfi.options.expiry import SettlementInput
 from btcfi.vm.agreement import Emulator, execute
 from btcfi.vm.elf import Symbol
 from btcfi.vm.isa import BRANCHES, Op
@@ -107,11 +106,10 @@ def check_program(
     return Checked(name=name, checks=tuple(checks))
 
 
-_PLAIN: Final = SettlementInput(
-    option_type=0, strike=6_000_000, spot=6_543_210, quantity=100, barrier_level=500_000, early_exercise=0,
-    time_to_expiry=0, volatility=5000, observed_low=6_543_210, observed_high=6_543_210, premium=120_000, rate=500,
-    collateral=100_000_000,
-).to_bytes()  # fmt: skip
+_PLAIN: Final = struct.pack(
+    "<12IQI", 0, 6_000_000, 6_543_210, 100, 500_000, 0, 0, 5000, 6_543_210, 6_543_210, 120_000, 500, 100_000_000, 1
+)
+"""A SettlementInput that pays: a call at $60,000 on 1 BTC, at $65,432.10."""
 
 
 def _sample(twin: Twin | None, rng: random.Random, row: dict[str, Any]) -> bytes:

@@ -128,7 +128,10 @@ def verify(
         raise
     said = {"verified": True, "program": verified.program_name, "steps": verified.steps, "depth": depth}
     said |= {"proof_root": verified.proof_root.hex(), "checks": [*verified.checks, *beside]}
-    _say(said | {"output": verified.output.hex(), "result": _in_words(proof.program_hash, verified.output)} | paid, as_json=as_json)
+    _say(
+        said | {"output": verified.output.hex(), "result": _in_words(proof.program_hash, verified.output)} | paid,
+        as_json=as_json,
+    )
 
 
 def _paid(payment: Path | None, paid_to: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import struct
 import subprocess
 import sys
 from dataclasses import asdict
@@ -75,6 +76,31 @@ def test_trace_show_says_how_the_payout_came_about(proofs):
     assert done.returncode == 0
     assert "ecall" in done.stdout
     assert "the payout is $5,432.10, 8301888 sats" in done.stdout
+
+
+def test_another_programs_forty_bytes_are_not_told_as_an_options_settlement(tmp_path):
+    """A net book writes 40 bytes too: its words were printed as a payout in cents of an option."""
+    leg = struct.pack("<5I", 0, 6_000_000, 0, 100, 0)
+    data = struct.pack("<7I2Q", 1, 1, 6_543_210, 0, 0, 6_543_210, 6_543_210, 0, 10**8) + leg
+    made = ["prove", "--program", "net_book", "--hex", data.hex(), "--out", str(tmp_path / "p.json"), "--json"]
+    said = json.loads(CliRunner().invoke(vm_cli.app, made).stdout)
+    assert said["result"] == {
+        "payout_sats": 8_301_888, "net_sats": 8_301_888, "settled_at_cents": 6_543_210, "barrier_hit": False,
+        "error": "none",
+    }  # fmt: skip
+    shown = json.loads(CliRunner().invoke(vm_cli.app, ["trace", "show", str(tmp_path / "p.json"), "--json"]).stdout)
+    assert shown["in_words"] is None
+
+
+def test_a_program_of_our_own_shape_that_we_do_not_know_is_not_told_as_ours(capped, tmp_path):
+    """The template's input and output have a settlement's lengths; its barrier_level is a cap and no barrier."""
+    data = SettlementInput.from_bytes(bytes.fromhex(VECTORS[0]["input"]))
+    (tmp_path / "in.json").write_text(json.dumps(asdict(data) | {"barrier_level": 500_000}))
+    made = ["prove", "--programs", str(capped), "--program", "capped", "--input", str(tmp_path / "in.json")]
+    said = CliRunner().invoke(vm_cli.app, [*made, "--out", str(tmp_path / "p.json"), "--json"])
+    assert json.loads(said.stdout)["result"] is None
+    shown = ["trace", "show", str(tmp_path / "p.json"), "--programs", str(capped), "--json"]
+    assert json.loads(CliRunner().invoke(vm_cli.app, shown).stdout)["in_words"] is None
 
 
 def test_trace_diff_finds_the_load_of_the_other_price(proofs):
