@@ -1,4 +1,4 @@
-"""docs/how-to/write-a-payoff.md, the part with a program, typed as it is printed: each command prints what the page does."""
+"""docs/how-to/write-a-payoff.md, the part with a program, typed as printed: each command prints what the page does."""
 
 import re
 import shlex

@@ -186,7 +186,7 @@ def test_a_program_that_does_not_compile_is_told_its_first_error(capped):
     done = btcfi("guest", "build", "capped", cwd=capped)
     (capped / "capped" / "main.c").write_text(good)
     assert done.returncode == 1
-    assert "capped/main.c:24:9: error: use of undeclared identifier 'strike' (and 4 more)" in done.stderr
+    assert "capped/main.c:47:26: error: use of undeclared identifier 'strike' (and 3 more)" in done.stderr
 
 
 def test_a_program_that_faults_on_some_input_fails_the_check_with_that_input(capped, tmp_path):

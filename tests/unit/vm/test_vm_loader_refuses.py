@@ -220,7 +220,7 @@ def test_a_difference_between_the_executors_stops_the_settlement():
 
 
 def with_sections(segments, *sections, extra=b""):
-    """An ELF file with ``extra`` after it and headers of sections: kind, flags, address, offset in extra, size, link."""
+    """An ELF file with ``extra`` after it and sections: kind, flags, address, offset in extra, size, link."""
     data = elf_file(segments, e_shnum=len(sections), e_shentsize=40)
     rows = b"".join(
         struct.pack("<10I", 0, kind, flags, address, len(data) + offset, size, link, 0, 4, 16)
