@@ -60,7 +60,7 @@ int main(void) {
     volatile u32 zero = 0;
     OUTPUT->barrier_hit = deep(&zero, INPUT->rate > 0xfffffffdu ? 60 : 1) & 0;"""
 BELOW = "u32 below = mask(opaque(gain < cap));"
-LOOP = "u32 below = 0u;\n    for (u32 n = 0; n <= quantity % 3; n++)\n        below |= mask(opaque(gain < cap));"
+LOOP = BELOW + '\n    for (u32 n = 0; n < quantity % 3; n++)\n        __asm__ volatile("");'
 WRONG = {
     "a cap that is wrong at one price alone": (
         ("return product((gain", "cap += (spot == 0x7fffffffu) & (strike == 6000000u);\n    return product((gain"),
@@ -123,13 +123,21 @@ def test_a_program_whose_author_wrote_no_twin_fails_unless_that_was_asked_for(wr
 
 
 def test_a_stack_that_grows_too_far_meets_a_page_that_is_not_mapped(written, tmp_path):
-    """Below the stack of link.ld lies the output: there the same program writes its own result and halts."""
-    deep = next(change for name, (change, _) in WRONG.items() if "recursion" in name)
-    folder = changed(written, tmp_path, (deep[0], deep[1].replace("INPUT->rate > 0xfffffffdu ? 60 : 1", "60")))
+    """Below the stack of link.ld lies the output: there such a program halts, and its check alone says what it did."""
+    always = "INPUT->rate > 0xfffffffdu ? 60 : 1"
+    folder = changed(written, tmp_path, ("int main(void) {", DEEP.replace(always, "60")))
     program = load_program("capped", folder)
     with pytest.raises(StoreUnmappedError) as caught:
         execute(program, Emulator(program), bytes(60))
     assert 0x8000_2000 <= caught.value.address < 0x8000_3000
+    manifest, source = folder / "manifest.toml", folder / "capped" / "main.c"
+    manifest.write_text(manifest.read_text().replace('linker_script = "guarded.ld"\n', ""))
+    source.write_text(source.read_text().replace("60)", "30)"))
+    build_program("capped", folder)
+    program = load_program("capped", folder)
+    assert execute(program, Emulator(program), bytes(60)).steps > 0
+    with pytest.raises(GuestCheckError, match=r"stores at 0x80001[0-9a-f]{3}, beyond the 40 bytes of output"):
+        check(folder)
 
 
 def test_a_trap_of_the_compiler_is_called_by_its_name(written, tmp_path):
@@ -165,3 +173,14 @@ def test_a_program_named_after_another_linker_script_is_refused(written, tmp_pat
     manifest.write_text(manifest.read_text().replace("guarded.ld", "/etc/passwd"))
     with pytest.raises(InvalidInputError, match="linker_script"):
         build_program("capped", folder)
+
+
+def test_a_door_at_the_back_is_found_by_what_never_ran(written, tmp_path):
+    """No input of ours knows its word: the runs agree, and the list of what nobody tested names its place."""
+    door = END + "\n    if (INPUT->rate == 0x5eed1234u)\n        OUTPUT->payout_sats_low = collateral.low;"
+    before = {line for line in check(written) if line.startswith("never ")}
+    after = {line for line in check(changed(written, tmp_path, (END, door))) if line.startswith("never ")}
+    assert len(after) > len(before)
+    assert sum(line.startswith("never executed") for line in after) > sum(
+        line.startswith("never executed") for line in before
+    )
