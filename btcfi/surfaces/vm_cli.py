@@ -9,7 +9,7 @@ import sys
 from dataclasses import MISSING
 from dataclasses import fields as fields_of
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Final, Optional
 
 import typer
 
@@ -73,7 +73,7 @@ def prove(
         return
     write_named(out, text)
     said: dict[str, Any] = {"program": program, "steps": proof.steps, "proof_root": proof.proof_root.hex()}
-    said |= {"output": proof.output.hex(), "result": _in_words(proof.output), "file": str(out)}
+    said |= {"output": proof.output.hex(), "result": _in_words(proof.program_hash, proof.output), "file": str(out)}
     _say(said, as_json=as_json)
 
 
@@ -134,20 +134,23 @@ def verify(
         raise
     checks = [*found.checks, *beside]
     if isinstance(found, Inspected):
-        _say(_inspected(found, checks) | paid, as_json=as_json)
+        _say(_inspected(proof.program_hash, found, checks) | paid, as_json=as_json)
         raise typer.Exit(NO_VERDICT)
     said = {"verified": True, "program": found.program_name, "steps": found.steps, "depth": depth}
     said |= {"proof_root": found.proof_root.hex(), "checks": checks}
-    _say(said | {"output": found.output.hex(), "result": _in_words(found.output)} | paid, as_json=as_json)
+    _say(
+        said | {"output": found.output.hex(), "result": _in_words(proof.program_hash, found.output)} | paid,
+        as_json=as_json,
+    )
 
 
-def _inspected(found: Inspected, checks: list[str]) -> dict[str, Any]:
+def _inspected(program_hash: Hash32, found: Inspected, checks: list[str]) -> dict[str, Any]:
     """Return what is said of a proof that was not run again: other names for its numbers, so none reads as found."""
     said: dict[str, Any] = {"verified": None, "no_verdict": found.words, "depth": str(found.depth)}
     said |= {"program": found.program_name, "claimed_steps": found.claimed_steps}
     said |= {"proof_root": found.proof_root.hex(), "checks": checks, "steps_checked": list(found.steps_checked)}
     said |= {"chance_to_miss": found.chance_to_miss, "claimed_output": found.claimed_output.hex()}
-    return said | {"claimed_result": _in_words(found.claimed_output)}
+    return said | {"claimed_result": _in_words(program_hash, found.claimed_output)}
 
 
 def _paid(payment: Path | None, paid_to: str) -> dict[str, Any]:
@@ -247,7 +250,7 @@ def trace_show(
     if at >= proof.steps:
         raise InvalidInputError("--step", str(step), f"0 to {proof.steps - 1}")
     lines = lines_around(program, proof.input_bytes, at=at, around=around)
-    words = payout_in_words(proof.input_bytes, proof.output)
+    words = payout_in_words(proof.program_hash, proof.input_bytes, proof.output)
     if words and proof.window is not None:
         words = f"{words} {window_in_words(proof.window)}"
     if as_json:
@@ -357,19 +360,26 @@ def guest_run(
         write_named(signature, "".join(f"{word:08x}\n" for word in words))
     registers = zip(REGISTER_NAMES, execution.final_registers, strict=True)
     said: dict[str, Any] = {"program": loaded.name, "program_hash": loaded.program_hash.hex(), "steps": execution.steps}
-    said |= {"output": execution.output.hex(), "result": _in_words(execution.output)}
+    said |= {"output": execution.output.hex(), "result": _in_words(execution.program_hash, execution.output)}
     _say(said | {"registers": {name: f"0x{value:08x}" for name, value in registers if value}}, as_json=as_json)
 
 
 @guest_app.command("check")
 def guest_check(
-    name: Annotated[str, typer.Argument(help="The program's name.")], root: Root = _HERE, as_json: AsJson = False
+    name: Annotated[str, typer.Argument(help="The program's name.")],
+    root: Root = _HERE,
+    without_twin: Annotated[bool, typer.Option("--without-twin", help="Check one that has no twin.py.")] = False,
+    branching_payoff: Annotated[
+        bool, typer.Option("--branching-payoff", help="Accept a payoff that branches: no dispute can replay it.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Check manifest, whitelist, rebuild, both executors, and the Python twin if there is one."""
+    """Attack a program: rebuild, twin, edges and one-field variations, appended bytes, memory, coverage, branches."""
     _announce_compilation()
-    from guest_programs.new import check_program  # noqa: PLC0415 - the tool chain, only when needed
+    from guest_programs.check import check_program  # noqa: PLC0415 - the tool chain, only when needed
 
-    _say({"program": name, "checks": list(check_program(name, root).checks)}, as_json=as_json)
+    checked = check_program(name, root, without_twin=without_twin, branching_payoff=branching_payoff)
+    _say({"program": name, "checks": list(checked.checks)}, as_json=as_json)
 
 
 def _input_bytes(path: Path | None, hexadecimal: str) -> bytes:
@@ -419,14 +429,19 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _in_words(output: bytes) -> dict[str, Any] | None:
-    """Return the settlement's result when ``output`` is one."""
-    if len(output) != SettlementOutput.SIZE:
-        return None
+def _in_words(program_hash: bytes, output: bytes) -> dict[str, Any] | None:
+    """Return what the output says, by the program that wrote it; None of a program that we do not know."""
+    from btcfi.proofs.explain import settles_one_option  # noqa: PLC0415 - numba, only when needed
+    from btcfi.vm.program import hashes_of  # noqa: PLC0415 - numpy, only when needed
+
     try:
+        if program_hash in hashes_of(_BOOK):
+            return _book_in_words(output)
+        if not settles_one_option(program_hash):
+            return None
         result = SettlementOutput.from_bytes(output)
     except InvalidInputError:
-        return None  # another program's 40 bytes
+        return None  # no output of that program: a proof of another run, which `verify` refuses
     return {
         "payout_cents": result.payout,
         "payout_sats": result.payout_sats,
@@ -435,6 +450,17 @@ def _in_words(output: bytes) -> dict[str, Any] | None:
         "profit_loss_cents": result.profit_loss,
         "error": result.error.name.lower(),
     }
+
+
+_BOOK: Final = "net_book"
+
+
+def _book_in_words(output: bytes) -> dict[str, Any]:
+    from btcfi.payoffs.book_guest import BookOutput  # noqa: PLC0415 - numpy, only when needed
+
+    book = BookOutput.from_bytes(output)
+    said = {"payout_sats": book.payout, "net_sats": book.net, "settled_at_cents": book.settled_at}
+    return said | {"barrier_hit": book.barrier_hit, "error": book.error.name.lower()}
 
 
 def _say(fields: dict[str, Any], *, as_json: bool, mark: str = "  ok  ") -> None:

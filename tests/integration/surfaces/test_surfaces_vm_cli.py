@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import struct
 import subprocess
 import sys
 from dataclasses import asdict
@@ -15,7 +16,8 @@ from btcfi.errors import InvalidInputError
 from btcfi.options.expiry import SettlementInput
 from btcfi.surfaces import vm_cli
 from btcfi.surfaces.vm_cli import _input_bytes
-from guest_programs.new import GuestCheckError, build_program, check_program, new_program
+from guest_programs.check import GuestCheckError, check_program
+from guest_programs.new import build_program, new_program
 from tests.support.paths import ROOT, VECTORS_FOLDER
 
 VECTORS = json.loads((VECTORS_FOLDER / "settlement_v2.json").read_text())["tests"]
@@ -89,6 +91,31 @@ def test_trace_show_says_how_the_payout_came_about(proofs):
     assert done.returncode == 0
     assert "ecall" in done.stdout
     assert "the payout is $5,432.10, 8301888 sats" in done.stdout
+
+
+def test_another_programs_forty_bytes_are_not_told_as_an_options_settlement(tmp_path):
+    """A net book writes 40 bytes too: its words were printed as a payout in cents of an option."""
+    leg = struct.pack("<5I", 0, 6_000_000, 0, 100, 0)
+    data = struct.pack("<7I2Q", 1, 1, 6_543_210, 0, 0, 6_543_210, 6_543_210, 0, 10**8) + leg
+    made = ["prove", "--program", "net_book", "--hex", data.hex(), "--out", str(tmp_path / "p.json"), "--json"]
+    said = json.loads(CliRunner().invoke(vm_cli.app, made).stdout)
+    assert said["result"] == {
+        "payout_sats": 8_301_888, "net_sats": 8_301_888, "settled_at_cents": 6_543_210, "barrier_hit": False,
+        "error": "none",
+    }  # fmt: skip
+    shown = json.loads(CliRunner().invoke(vm_cli.app, ["trace", "show", str(tmp_path / "p.json"), "--json"]).stdout)
+    assert shown["in_words"] is None
+
+
+def test_a_program_of_our_own_shape_that_we_do_not_know_is_not_told_as_ours(capped, tmp_path):
+    """The template's input and output have a settlement's lengths; its barrier_level is a cap and no barrier."""
+    data = SettlementInput.from_bytes(bytes.fromhex(VECTORS[0]["input"]))
+    (tmp_path / "in.json").write_text(json.dumps(asdict(data) | {"barrier_level": 500_000}))
+    made = ["prove", "--programs", str(capped), "--program", "capped", "--input", str(tmp_path / "in.json")]
+    said = CliRunner().invoke(vm_cli.app, [*made, "--out", str(tmp_path / "p.json"), "--json"])
+    assert json.loads(said.stdout)["result"] is None
+    shown = ["trace", "show", str(tmp_path / "p.json"), "--programs", str(capped), "--json"]
+    assert json.loads(CliRunner().invoke(vm_cli.app, shown).stdout)["in_words"] is None
 
 
 def test_trace_diff_finds_the_load_of_the_other_price(proofs):
@@ -174,7 +201,7 @@ def test_a_program_that_does_not_compile_is_told_its_first_error(capped):
     done = btcfi("guest", "build", "capped", cwd=capped)
     (capped / "capped" / "main.c").write_text(good)
     assert done.returncode == 1
-    assert "capped/main.c:24:9: error: use of undeclared identifier 'strike' (and 4 more)" in done.stderr
+    assert "capped/main.c:47:26: error: use of undeclared identifier 'strike' (and 3 more)" in done.stderr
 
 
 def test_a_program_that_faults_on_some_input_fails_the_check_with_that_input(capped, tmp_path):

@@ -86,7 +86,7 @@ def test_mutated_messages_are_refused_in_decoding_or_verifying():
 @pytest.mark.parametrize("place", range(len(VECTORS)))
 def test_every_settlement_can_be_told_in_a_sentence(place):
     data = bytes.fromhex(VECTORS[place]["input"])
-    words = payout_in_words(data, bytes.fromhex(VECTORS[place]["output"]))
+    words = payout_in_words(program().program_hash, data, bytes.fromhex(VECTORS[place]["output"]))
     assert words is not None
     if VECTORS[place]["error"] == "none":
         assert f"{VECTORS[place]['payout_sats']} sats" in words
