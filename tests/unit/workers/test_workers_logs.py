@@ -20,6 +20,10 @@ def stderr(capsys):
     """What was logged so far, once."""
     root = logging.getLogger()
     before = root.handlers[:], root.level
+    for name in ("uvicorn", "uvicorn.error"):  # what a server that ran in this process has left
+        served = logging.getLogger(name)
+        served.disabled, served.propagate, served.handlers[:] = False, True, []
+        served.setLevel(logging.NOTSET)
     yield lambda: capsys.readouterr().err
     root.handlers[:], root.level = before
     structlog.reset_defaults()
