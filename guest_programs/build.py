@@ -38,12 +38,25 @@ class CompilerError(BtcfiError):
     """The compiler is missing, has another version, or refused the sources."""
 
 
-def build(name: str, sources: list[str], *, root: Path, common: Path = ROOT / "common") -> bytes:
+LINKER_SCRIPT: Final = "link.ld"
+"""Of programs whose row names none: the committed ones, whose bytes stay."""
+
+GUARDED_SCRIPT: Final = "guarded.ld"
+"""Of new programs: nothing is mapped below the stack."""
+
+
+def build(
+    name: str, sources: list[str], *, root: Path, common: Path = ROOT / "common", script: str = LINKER_SCRIPT
+) -> bytes:
     """Return the ELF file made of ``sources`` (relative to ``root``) and the common start code.
+
+    script: one of ours, by its name in ``common``.
 
     Raises CompilerError with the compiler's own words, NotFoundError for a missing source.
     """
     check_compiler()
+    if script not in (LINKER_SCRIPT, GUARDED_SCRIPT):
+        raise InvalidInputError(f"manifest.toml, program {name}", f"linker_script {script!r}", GUARDED_SCRIPT)
     for source in sources:
         if not (root / source).is_file():
             raise NotFoundError("source file", source, f"named in the manifest row of {name}")
@@ -54,7 +67,7 @@ def build(name: str, sources: list[str], *, root: Path, common: Path = ROOT / "c
             *(sys.executable, "-m", "ziglang", "cc", *FLAGS),
             *(f"-I{folder}" for folder in folders),
             f"-I{common}",
-            f"-Wl,-T,{common / 'link.ld'}",
+            f"-Wl,-T,{common / script}",
             *("-o", str(out)),
             *(str(common / part) for part in COMMON),
             *sources,
@@ -64,6 +77,11 @@ def build(name: str, sources: list[str], *, root: Path, common: Path = ROOT / "c
         if done.returncode:
             raise CompilerError(f"guest program {name} does not compile: {first_error(done.stderr)}")
         return out.read_bytes()
+
+
+def script_of(row: dict[str, Any]) -> str:
+    """Return the linker script that a manifest row is built by."""
+    return str(row.get("linker_script", LINKER_SCRIPT))
 
 
 def first_error(said: str) -> str:
@@ -124,7 +142,7 @@ def build_row(row: dict[str, Any], *, root: Path) -> tuple[bytes, dict[str, Any]
     sources = row.get("sources")
     if not isinstance(sources, list) or not sources or not isinstance(row.get("path"), str):
         raise InvalidInputError(f"manifest.toml, program {row.get('name')}", "no sources or no path", "a complete row")
-    data = build(row["name"], sources, root=root)
+    data = build(row["name"], sources, root=root, script=script_of(row))
     elf = parse_elf(data)
     hashes = {
         "elf_sha256": sha256(data).hexdigest(),

@@ -47,6 +47,9 @@ INPUT_WORDS: Final = (
 _SMALL: Final = 255
 
 MAX_PATH_STEPS: Final = 2_000
+
+SOLVER_MS: Final = 120_000
+"""Milliseconds that one question may take; the longest of ours takes seconds. Over it nothing is proved."""
 _M32: Final = 0xFFFF_FFFF
 _DIV100: Final = 0x51EB_851F
 """ceil(2**37 / 100): x // 100 == x * this >> 37 for every u32 x (lemma 1)."""
@@ -62,6 +65,13 @@ REMAINDER = z3.Function("remainder", _WORD, _WORD, _WORD, _WORD)
 
 class NotProvedError(AssertionError):
     """A property does not hold, or the executor met something that it does not model."""
+
+
+def limited_solver() -> Any:
+    """Return a solver that gives up, with the answer unknown, after SOLVER_MS."""
+    solver = z3.Solver()
+    solver.set("timeout", SOLVER_MS)
+    return solver
 
 
 def bv(value: Any) -> Any:
@@ -205,11 +215,11 @@ class Executor:
         return sides
 
     def _feasible(self, state: State) -> bool:
-        solver = z3.Solver()
+        solver = limited_solver()
         solver.add(*self.facts.axioms, *state.conditions)
         answer = solver.check()
         if answer == z3.unknown:
-            raise NotProvedError("the solver gave up on a branch")
+            raise NotProvedError(f"the solver gave up on a branch after {SOLVER_MS} ms")
         return bool(answer == z3.sat)
 
     def _step(self, state: State, i: Any) -> None:
@@ -286,11 +296,11 @@ class Executor:
 
     def prove(self, state: State, claim: Any, what: str) -> None:
         """Raise NotProvedError, with an input that breaks it, unless ``claim`` holds on this path."""
-        solver = z3.Solver()
+        solver = limited_solver()
         solver.add(*self.facts.axioms, *state.conditions, z3.Not(claim))
         answer = solver.check()
         if answer != z3.unsat:
-            example = solver.model() if answer == z3.sat else "the solver gave up"
+            example = solver.model() if answer == z3.sat else f"the solver gave up after {SOLVER_MS} ms"
             raise NotProvedError(f"{self.program.name}: {what}: {example}")
 
 
@@ -501,7 +511,7 @@ def prove_lemmas() -> list[str]:
         z3.And(value * coin == (whole * coin + fraction) * spot + left, left >= 0, left < spot),
     )
     for name, (given, claim) in lemmas.items():
-        solver = z3.Solver()
+        solver = limited_solver()
         solver.add(*given, z3.Not(claim))
         if solver.check() != z3.unsat:
             raise NotProvedError(f"lemma {name}")
@@ -551,7 +561,7 @@ def _prove_binary_is_algorithm_d(program: Program, shift: int) -> int:
         ("quotient", end.registers[10], quotient),
         ("remainder", end.memory[0x8000_2000], rest),
     ):
-        solver = z3.Solver()
+        solver = limited_solver()
         solver.add(bv(got) != wanted)
         if solver.check() != z3.unsat:
             raise NotProvedError(f"divide_digits, {what}, {shift} leading zeros")
@@ -623,7 +633,7 @@ def _prove_normalisation_lemmas() -> None:
         _prove_integers(f"5, shift {shift}", given, n * scale - (p1 * base + p2) == r2)
         high, low, divisor = z3.BitVecs("high low divisor", 32)
         shifted = z3.Concat((high << shift) | z3.LShR(z3.LShR(low, 1), 31 - shift), low << shift)
-        solver = z3.Solver()
+        solver = limited_solver()
         solver.add(z3.ULT(high, divisor), z3.LShR(divisor, 31 - shift) == 1)
         exact = z3.And(
             z3.ULT(z3.Extract(63, 32, shifted), divisor << shift),
@@ -636,7 +646,7 @@ def _prove_normalisation_lemmas() -> None:
 
 
 def _prove_integers(name: str, given: list[Any], claim: Any) -> None:
-    solver = z3.Solver()
+    solver = limited_solver()
     solver.add(*given, z3.Not(claim))
     if solver.check() != z3.unsat:
         raise NotProvedError(f"lemma {name}")

@@ -54,7 +54,9 @@ def _run(claimed: Claim) -> Run | Outcome:
     bound, run_by = claimed.bound, claimed.bound.program_sha256
     try:
         preset, emulator = preset_of(bound.preset_sha256, bound.preset), emulator_of(os.getpid(), run_by)
-        execution = execute(program_of(run_by), emulator, claimed.input_bytes, max_steps=preset.max_steps)
+        program = program_of(run_by)
+        program.require_input(claimed.input_bytes)
+        execution = execute(program, emulator, claimed.input_bytes, max_steps=preset.max_steps)
         if execution.steps > preset.parallel_proof_steps:
             return subtree_count(execution.steps, BLOCK_HEIGHT)
         SettlementOutput.from_bytes(execution.output).raise_if_refused()

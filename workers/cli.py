@@ -59,6 +59,8 @@ COMMANDS: Final = _rows(
         "Shapes of payoffs: what each side gets and risks, drawn."),
     Row("book", Who.TRADER, "btcfi.surfaces.book_cli:app",
         "Net books between two parties: propose, accept, close."),
+    Row("dispute", Who.TRADER, "btcfi.surfaces.dispute_cli:app",
+        "Contracts that compute over attested prices: propose, accept, sign, claim, watch."),
     Row("up", Who.OPERATOR, "workers.commands.up:up",
         "Start broker, chain, workers, beat and Flower, and keep them running until Ctrl-C."),
     Row("doctor", Who.OPERATOR, "workers.commands.doctor:doctor",

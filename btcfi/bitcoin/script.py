@@ -12,12 +12,15 @@ OP_1: Final = 0x51
 OP_16: Final = 0x60
 OP_RETURN: Final = 0x6A
 OP_DROP: Final = 0x75
+OP_TUCK: Final = 0x7D
 OP_SIZE: Final = 0x82
 OP_EQUALVERIFY: Final = 0x88
 OP_SHA256: Final = 0xA8
+OP_CODESEPARATOR: Final = 0xAB
 OP_CHECKSIG: Final = 0xAC
 OP_CHECKSIGVERIFY: Final = 0xAD
 OP_CHECKLOCKTIMEVERIFY: Final = 0xB1
+OP_CHECKSEQUENCEVERIFY: Final = 0xB2
 
 P2A_SCRIPT: Final = bytes.fromhex("51024e73")
 """Pay-to-anchor: anybody may spend it, with an empty witness. Source: BIP433."""

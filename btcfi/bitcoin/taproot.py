@@ -29,6 +29,9 @@ SIGHASH_ANYONECANPAY: Final = 0x80
 SIGHASH_TYPES: Final = (0x00, 0x01, 0x02, 0x03, 0x81, 0x82, 0x83)
 """Every valid hash type. Source: BIP341, "Common signature message"."""
 
+NO_SEPARATOR: Final = 0xFFFFFFFF
+"""No OP_CODESEPARATOR was executed before a signature. Source: BIP342."""
+
 _SIGHASH_PREFIX: Final = _sha256(tag_prefix("TapSighash"))
 
 
@@ -167,11 +170,13 @@ def sighash(
     *,
     hash_type: int = SIGHASH_DEFAULT,
     leaf: bytes | None = None,
+    separator: int = NO_SEPARATOR,
 ) -> Hash32:
     """Return the BIP341 signature hash of input ``index``.
 
     spent: the outputs that the inputs spend, in their order. leaf: the leaf *hash* of the script for a script-path
-    spend, None for the key path. Raises InvalidInputError: unknown hash type, wrong number of outputs, no output to
+    spend, None for the key path. separator: at which opcode of it, counted from 0, the last OP_CODESEPARATOR before the
+    signature stands. Raises InvalidInputError: unknown hash type, wrong number of outputs, no output to
     go with SIGHASH_SINGLE. Source: BIP341 "Common signature message"; BIP342 for the extension. No annex.
     """
     if hash_type not in SIGHASH_TYPES:
@@ -194,7 +199,7 @@ def sighash(
         if index >= len(transaction.outputs):
             raise InvalidInputError("SIGHASH_SINGLE", f"input {index} has no output", "an output of the same index")
         message.append(_sha256(transaction.outputs[index].to_bytes()).digest())
-    message.append(_extension(leaf))
+    message.append(_extension(leaf, separator))
     return tagged_hash("TapSighash", b"".join(message))
 
 
@@ -214,6 +219,5 @@ def _inputs_digests(transaction: Transaction, spent: Sequence[TxOut]) -> bytes:
     )
 
 
-def _extension(leaf: bytes | None) -> bytes:
-    # key version 0, no OP_CODESEPARATOR executed
-    return b"" if leaf is None else leaf + b"\x00" + b"\xff\xff\xff\xff"
+def _extension(leaf: bytes | None, separator: int = NO_SEPARATOR) -> bytes:
+    return b"" if leaf is None else leaf + b"\x00" + pack("<I", separator)  # key version 0

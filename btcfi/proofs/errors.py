@@ -39,6 +39,12 @@ class ProofInputError(ProofError):
     check = "input commitment"
 
 
+class ProofInputSizeError(ProofError):
+    """The input has another length than the program's manifest gives it: the same settlement under another root."""
+
+    check = "input size"
+
+
 class ProofFinalStateError(ProofError):
     """The final state hash is not the hash of the final state."""
 

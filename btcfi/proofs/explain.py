@@ -7,6 +7,8 @@ level a question, so 20 questions for a million steps.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Final
 
 from btcfi.options.expiry import ExerciseType, GuestError, SettlementInput, SettlementOutput
 from btcfi.options.terms import OptionKind
@@ -15,7 +17,7 @@ from btcfi.proofs.merkle import NodeAt, empty_root, height_of, leaf_levels, node
 from btcfi.proofs.settlement_proof import SettlementProof
 from btcfi.vm.interpreter import trace_part
 from btcfi.vm.isa import REGISTER_NAMES, disassemble
-from btcfi.vm.program import Program
+from btcfi.vm.program import Program, hashes_of
 from btcfi.vm.trace import MemoryKind, Step, Trace
 
 
@@ -75,8 +77,27 @@ def function_at(program: Program, pc: int) -> str:
     return max(labels, default=(0, ""))[1]
 
 
-def payout_in_words(input_bytes: bytes, output: bytes) -> str | None:
-    """Return how the payout came about, in one sentence; None unless these are one settlement's input and output."""
+SETTLES_ONE_OPTION: Final = ("option_settlement", "vanilla_option", "binary_option", "barrier_option")
+"""Committed programs whose input and output are a SettlementInput's and a SettlementOutput's, retired ones too."""
+
+
+@cache
+def _settling_hashes() -> frozenset[bytes]:
+    return frozenset(one for name in SETTLES_ONE_OPTION for one in hashes_of(name))
+
+
+def settles_one_option(program_hash: bytes) -> bool:
+    """Return whether a program's 60 and 40 bytes mean what SettlementInput and SettlementOutput say.
+
+    By the program and never by a length: another program may write 40 bytes that mean something else (net_book does).
+    """
+    return program_hash in _settling_hashes()
+
+
+def payout_in_words(program_hash: bytes, input_bytes: bytes, output: bytes) -> str | None:
+    """Return how the payout came about, in one sentence; None of a program that does not settle one option."""
+    if not settles_one_option(program_hash):
+        return None
     if len(input_bytes) != SettlementInput.SIZE or len(output) != SettlementOutput.SIZE:
         return None
     given, result = SettlementInput.from_bytes(input_bytes), SettlementOutput.from_bytes(output)

@@ -21,6 +21,7 @@ from btcfi.proofs.errors import (
     ProofFinalStateError,
     ProofFormatError,
     ProofInputError,
+    ProofInputSizeError,
     ProofOutputError,
     ProofPathError,
     ProofProgramError,
@@ -70,12 +71,12 @@ MAX_PROOF_BYTES: Final = 4 << 20
 
 
 class Depth(StrEnum):
-    """How much a verifier does."""
+    """How much is looked at. Only the first gives a verdict."""
 
     EXECUTE = "execute"
     """Run the program again and compare everything."""
     SAMPLE = "sample"
-    """Check the sampled steps by executing each one alone, and that each follows from its predecessor."""
+    """Execute each included step alone, the sampled ones among them, and compare it with its successor."""
     PATHS = "paths"
     """Check hashes and inclusion paths only."""
 
@@ -123,14 +124,40 @@ class ProofFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """What a verifier may now believe, and on what grounds."""
+    """What a verifier may now believe, since it has run the program again, and on what grounds."""
 
     proof_root: Hash32
     program_name: str
     output: bytes
     steps: int
+    checks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspected:
+    """What was looked at of a proof that was not run again: no verdict. Output and steps are the file's claims."""
+
+    proof_root: Hash32
+    program_name: str
+    claimed_output: bytes
+    claimed_steps: int
     depth: Depth
     checks: tuple[str, ...]
+    steps_checked: tuple[int, ...]
+    """Which steps were executed, each alone; none at depth ``paths``."""
+    chance_to_miss: float | None
+    """The highest chance that one false step was not seen; None where there is no bound below 1."""
+
+    @property
+    def words(self) -> str:
+        """Why this is no verdict, for people: which steps were checked, and what may be false all the same."""
+        alone = ", ".join(map(str, self.steps_checked))
+        looked = f"of {self.claimed_steps} claimed steps {len(self.steps_checked)} were executed, each alone"
+        return (
+            f"no verdict: {looked}{f' ({alone})' if alone else ''}. The chance to miss one false step has no bound: "
+            "files of versions 1 and 2 commit to no memory, so a load from RAM that lies and a store that was left out "
+            "are not seen, and the output may be false. Depth execute runs the program again."
+        )
 
 
 def root_record_hash(
@@ -237,12 +264,48 @@ def last_stores(trace: Trace, size: int) -> dict[int, int]:
     return last
 
 
-def verify(
-    proof: SettlementProof, program: Program, *, depth: Depth = Depth.EXECUTE, max_steps: int = MAX_STEPS
-) -> Verified:
-    """Check ``proof`` against ``program``; return what may be believed, or raise the failed check's ProofError."""
+def verify(proof: SettlementProof, program: Program, *, max_steps: int = MAX_STEPS) -> Verified:
+    """Run ``program`` again and compare everything that ``proof`` says; raise the failed check's ProofError.
+
+    Nothing less is called verified, at any door: what is less is ``inspect``.
+    """
+    checks = (*_check_file(proof, program), _check_execution(proof, program, max_steps))
+    return Verified(
+        proof_root=proof.proof_root, program_name=program.name, output=proof.output, steps=proof.steps, checks=checks
+    )
+
+
+def inspect(proof: SettlementProof, program: Program, *, depth: Depth) -> Inspected:
+    """Look at a proof without running it again: depth ``sample`` or ``paths``. Finds forgeries, proves nothing.
+
+    Raises the failed check's ProofError, InvalidInputError for depth ``execute``, which is ``verify``.
+    """
+    if depth is Depth.EXECUTE:
+        raise InvalidInputError("depth", depth, "sample or paths; `verify` runs the program again")
+    checks, alone = _check_file(proof, program), tuple[int, ...]()
+    if depth is Depth.SAMPLE:
+        checks = (*checks, _check_samples(proof, program))
+        alone = tuple(step.index for step in proof.included)
+    return Inspected(
+        proof_root=proof.proof_root, program_name=program.name, claimed_output=proof.output, claimed_steps=proof.steps,
+        depth=depth, checks=checks, steps_checked=alone, chance_to_miss=None,
+    )  # fmt: skip
+
+
+def examine(
+    proof: SettlementProof, program: Program, *, depth: Depth, max_steps: int = MAX_STEPS
+) -> Verified | Inspected:
+    """Verify or inspect, as a door is asked; raises as they do."""
+    if depth is Depth.EXECUTE:
+        return verify(proof, program, max_steps=max_steps)
+    return inspect(proof, program, depth=depth)
+
+
+def _check_file(proof: SettlementProof, program: Program) -> tuple[str, ...]:
+    """Make the checks that need no execution, in their order."""
     checks = [
         _check_program(proof, program),
+        _check_input_size(proof, program),
         _check_commitments(proof),
         _check_inclusion(proof),
         _check_ends(proof, program),
@@ -250,18 +313,7 @@ def verify(
     ]
     if proof.window is not None:
         checks.append(check_window(proof.window, proof.input_bytes))
-    if depth is Depth.SAMPLE:
-        checks.append(_check_samples(proof, program))
-    if depth is Depth.EXECUTE:
-        checks.append(_check_execution(proof, program, max_steps))
-    return Verified(
-        proof_root=proof.proof_root,
-        program_name=program.name,
-        output=proof.output,
-        steps=proof.steps,
-        depth=depth,
-        checks=tuple(checks),
-    )
+    return tuple(checks)
 
 
 def _check_program(proof: SettlementProof, program: Program) -> str:
@@ -272,6 +324,15 @@ def _check_program(proof: SettlementProof, program: Program) -> str:
     if len(proof.output) != program.output_size:
         raise ProofOutputError(f"{len(proof.output)} bytes, {program.name} writes {program.output_size}")
     return f"program is {program.name}"
+
+
+def _check_input_size(proof: SettlementProof, program: Program) -> str:
+    """Check that the input has its one length: trailing bytes would give one settlement as many roots as one likes."""
+    try:
+        program.require_input(proof.input_bytes)
+    except InvalidInputError as e:
+        raise ProofInputSizeError(f"{e.problem}; expected {e.expected}") from e
+    return f"the input has {len(proof.input_bytes)} bytes"
 
 
 def _check_commitments(proof: SettlementProof) -> str:
@@ -333,7 +394,7 @@ def _check_output(proof: SettlementProof) -> str:
             window[place : place + step.memory_size] = step.memory_value.to_bytes(step.memory_size, "little")
     if window[: len(proof.output)] != proof.output:
         raise ProofOutputError("the included stores leave other bytes")
-    return "the output is what the included steps stored"
+    return "the output is what the included steps stored, if none was left out"
 
 
 def _check_samples(proof: SettlementProof, program: Program) -> str:
@@ -352,7 +413,7 @@ def _check_samples(proof: SettlementProof, program: Program) -> str:
                 raise ProofStepError(f"step {index + 1} does not follow from step {index}")
         if result.halted and index != proof.steps - 1:
             raise ProofStepError(f"step {index} halts, {proof.steps} steps are claimed")
-    return f"{len(by_index)} steps are right, {pairs} follow from their predecessor"
+    return f"{len(by_index)} steps do what their rows say, {pairs} follow from their predecessor"
 
 
 def _check_value_read(step: Step, proof: SettlementProof, program: Program) -> None:
@@ -533,12 +594,15 @@ def _wrong_field(field: str, problem: str, expected: str) -> ProofFormatError:
 
 __all__ = [
     "Depth",
+    "Inspected",
     "ProofError",
     "ProvenWindow",
     "SettlementProof",
     "Verified",
     "build_proof",
+    "examine",
     "from_json",
+    "inspect",
     "root_record_hash",
     "sampled_steps",
     "to_json",

@@ -170,8 +170,10 @@ def prove(
 ) -> SettlementProof:  # fmt: skip
     """Run ``program`` on ``input_bytes`` and return the proof, in bounded memory however long the run.
 
-    Raises a MachineFaultError unless it halts within ``max_steps``, InvalidInputError for an oversized input.
+    Raises a MachineFaultError unless it halts within ``max_steps``, InvalidInputError for an input of another length
+    than the program's manifest gives it.
     """
+    program.require_input(input_bytes)
     execution = execute_untraced(program, input_bytes, max_steps=max_steps)
     if execution.steps <= LONG_TRACE:
         return replace(_small(program, execution, include), window=window)

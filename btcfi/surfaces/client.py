@@ -325,7 +325,8 @@ class BookRisk:
 class Check:
     """What the API's verifier says of a proof."""
 
-    valid: bool
+    valid: bool | None
+    """None: it was not run again and nothing failed, which is no verdict."""
     depth: str
     proof_root: str | None
     program: str | None
@@ -333,6 +334,11 @@ class Check:
     output_hex: str | None
     checks: tuple[str, ...]
     failed_check: str | None
+    no_verdict: str | None = None
+    """Why there is none."""
+    steps_checked: tuple[int, ...] | None = None
+    chance_to_miss: float | None = None
+    """None: there is no bound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -758,6 +764,11 @@ def _known(kind: type[Any], body: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
 
 
+def _verdict(check: Check, depth: Depth) -> Check:
+    """Return an answer without the verdict that services of earlier releases gave on proofs they had not run again."""
+    return check if depth == "execute" or not check.valid else replace(check, valid=None, steps=None, output_hex=None)
+
+
 def _plain(number: Decimal | None) -> str | None:
     """Return a number as its digits: one with an exponent is refused."""
     return None if number is None else f"{number:f}" if isinstance(number, Decimal) else str(number)
@@ -858,7 +869,8 @@ def _proof(settlement_id: str) -> _Call[bytes]:
 def _verify(proof: bytes, *, depth: Depth = "execute") -> _Call[Check]:
     """Have the server check a proof file; ``btcfi verify`` does it without trusting the server."""
     return _Call(
-        method="POST", path="/api/v1/proofs/verify", query={"depth": depth}, body=proof, read=_record(Check)
+        method="POST", path="/api/v1/proofs/verify", query={"depth": depth}, body=proof,
+        read=lambda response: _verdict(_made(Check, response.json()), depth),
     )  # fmt: skip
 
 

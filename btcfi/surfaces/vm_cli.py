@@ -9,7 +9,7 @@ import sys
 from dataclasses import MISSING
 from dataclasses import fields as fields_of
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Final, Optional
 
 import typer
 
@@ -23,7 +23,7 @@ from btcfi.options.expiry import SettlementInput, SettlementOutput
 
 if TYPE_CHECKING:
     from btcfi.oracle.report import RoundReport
-    from btcfi.proofs.settlement_proof import SettlementProof
+    from btcfi.proofs.settlement_proof import Inspected, SettlementProof
     from btcfi.units import Hash32
     from btcfi.vm import program as vm_program
 
@@ -31,6 +31,9 @@ app = typer.Typer(
     name="btcfi", help="Options on Bitcoin whose settlement anybody can check.", no_args_is_help=True,
     pretty_exceptions_enable=False, add_completion=False,
 )  # fmt: skip
+
+NO_VERDICT = 80
+"""Exit code of `verify` below full re-execution: nothing failed, and nothing was verified."""
 
 _LARGEST_FILE = 16 << 20
 """The loader takes ELF files up to 16 MiB; proofs are smaller."""
@@ -70,7 +73,7 @@ def prove(
         return
     write_named(out, text)
     said: dict[str, Any] = {"program": program, "steps": proof.steps, "proof_root": proof.proof_root.hex()}
-    said |= {"output": proof.output.hex(), "result": _in_words(proof.output), "file": str(out)}
+    said |= {"output": proof.output.hex(), "result": _in_words(proof.program_hash, proof.output), "file": str(out)}
     _say(said, as_json=as_json)
 
 
@@ -78,7 +81,8 @@ def prove(
 def verify(
     proof_file: Annotated[Path, typer.Argument(help="A proof that `prove` wrote; - for stdin.")],
     depth: Annotated[
-        str, typer.Option("--depth", help="execute (run it again), sample (single steps), or paths (hashes only).")
+        str,
+        typer.Option("--depth", help="execute (run it again); sample (steps) and paths (hashes) verify nothing."),
     ] = "execute",
     program: Annotated[
         str, typer.Option("--program", help="Guest program; default: the one that the proof names.")
@@ -103,7 +107,10 @@ def verify(
     max_steps: Annotated[int, typer.Option("--max-steps", help="Refuse to run longer.", min=1)] = 1 << 24,
     as_json: AsJson = False,
 ) -> None:
-    """Check a proof; exit 0 only if every check passes, 76 if one fails (with --json it is named on stdout too)."""
+    """Run a proof's program again; exit 0 only if all is the same, 76 if a check fails (--json: named on stdout too).
+
+    The depths sample and paths find some forgeries and give no verdict: where nothing fails, exit 80.
+    """
     if depth not in ("execute", "sample", "paths"):
         raise InvalidInputError("--depth", repr(depth), "execute, sample or paths")
     if root and not re.fullmatch("[0-9a-fA-F]{64}", root):
@@ -111,8 +118,7 @@ def verify(
     raw, paid = _read(proof_file), _paid(payment, paid_to)
     _announce_compilation()
     from btcfi.proofs.errors import ProofError, ProofRootError  # noqa: PLC0415 - numba, only when needed
-    from btcfi.proofs.settlement_proof import Depth, from_json  # noqa: PLC0415 - as above
-    from btcfi.proofs.settlement_proof import verify as check  # noqa: PLC0415 - as above
+    from btcfi.proofs.settlement_proof import Depth, Inspected, examine, from_json  # noqa: PLC0415 - as above
     from btcfi.vm.program import load_program  # noqa: PLC0415 - as above
 
     try:
@@ -120,15 +126,31 @@ def verify(
         if root and root.lower() != proof.proof_root.hex():
             raise ProofRootError(f"the proof's root is {proof.proof_root.hex()}, asked for {root}")
         asked = load_program(program, programs) if program else _program_of(proof, programs)
-        verified = check(proof, asked, depth=Depth(depth), max_steps=max_steps)
+        found = examine(proof, asked, depth=Depth(depth), max_steps=max_steps)
         beside = _beside(proof, announcement, reports)
     except ProofError as e:
         if as_json:
             _say({"verified": False, "failed_check": e.check, "problem": e.problem}, as_json=True)
         raise
-    said = {"verified": True, "program": verified.program_name, "steps": verified.steps, "depth": depth}
-    said |= {"proof_root": verified.proof_root.hex(), "checks": [*verified.checks, *beside]}
-    _say(said | {"output": verified.output.hex(), "result": _in_words(verified.output)} | paid, as_json=as_json)
+    checks = [*found.checks, *beside]
+    if isinstance(found, Inspected):
+        _say(_inspected(proof.program_hash, found, checks) | paid, as_json=as_json)
+        raise typer.Exit(NO_VERDICT)
+    said = {"verified": True, "program": found.program_name, "steps": found.steps, "depth": depth}
+    said |= {"proof_root": found.proof_root.hex(), "checks": checks}
+    _say(
+        said | {"output": found.output.hex(), "result": _in_words(proof.program_hash, found.output)} | paid,
+        as_json=as_json,
+    )
+
+
+def _inspected(program_hash: Hash32, found: Inspected, checks: list[str]) -> dict[str, Any]:
+    """Return what is said of a proof that was not run again: other names for its numbers, so none reads as found."""
+    said: dict[str, Any] = {"verified": None, "no_verdict": found.words, "depth": str(found.depth)}
+    said |= {"program": found.program_name, "claimed_steps": found.claimed_steps}
+    said |= {"proof_root": found.proof_root.hex(), "checks": checks, "steps_checked": list(found.steps_checked)}
+    said |= {"chance_to_miss": found.chance_to_miss, "claimed_output": found.claimed_output.hex()}
+    return said | {"claimed_result": _in_words(program_hash, found.claimed_output)}
 
 
 def _paid(payment: Path | None, paid_to: str) -> dict[str, Any]:
@@ -217,18 +239,18 @@ def trace_show(
     raw = _read(proof_file)
     _announce_compilation()
     from btcfi.proofs.explain import lines_around, payout_in_words  # noqa: PLC0415 - numba, only when needed
-    from btcfi.proofs.settlement_proof import Depth, from_json  # noqa: PLC0415 - as above
+    from btcfi.proofs.settlement_proof import from_json  # noqa: PLC0415 - as above
     from btcfi.proofs.settlement_proof import verify as check  # noqa: PLC0415 - as above
     from btcfi.proofs.window import window_in_words  # noqa: PLC0415 - as above
 
     proof = from_json(raw)
     program = _program_of(proof, programs)
-    check(proof, program, depth=Depth.EXECUTE)
+    check(proof, program)
     at = proof.steps - 1 if step is None else step
     if at >= proof.steps:
         raise InvalidInputError("--step", str(step), f"0 to {proof.steps - 1}")
     lines = lines_around(program, proof.input_bytes, at=at, around=around)
-    words = payout_in_words(proof.input_bytes, proof.output)
+    words = payout_in_words(proof.program_hash, proof.input_bytes, proof.output)
     if words and proof.window is not None:
         words = f"{words} {window_in_words(proof.window)}"
     if as_json:
@@ -338,19 +360,26 @@ def guest_run(
         write_named(signature, "".join(f"{word:08x}\n" for word in words))
     registers = zip(REGISTER_NAMES, execution.final_registers, strict=True)
     said: dict[str, Any] = {"program": loaded.name, "program_hash": loaded.program_hash.hex(), "steps": execution.steps}
-    said |= {"output": execution.output.hex(), "result": _in_words(execution.output)}
+    said |= {"output": execution.output.hex(), "result": _in_words(execution.program_hash, execution.output)}
     _say(said | {"registers": {name: f"0x{value:08x}" for name, value in registers if value}}, as_json=as_json)
 
 
 @guest_app.command("check")
 def guest_check(
-    name: Annotated[str, typer.Argument(help="The program's name.")], root: Root = _HERE, as_json: AsJson = False
+    name: Annotated[str, typer.Argument(help="The program's name.")],
+    root: Root = _HERE,
+    without_twin: Annotated[bool, typer.Option("--without-twin", help="Check one that has no twin.py.")] = False,
+    branching_payoff: Annotated[
+        bool, typer.Option("--branching-payoff", help="Accept a payoff that branches: no dispute can replay it.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Check manifest, whitelist, rebuild, both executors, and the Python twin if there is one."""
+    """Attack a program: rebuild, twin, edges and one-field variations, appended bytes, memory, coverage, branches."""
     _announce_compilation()
-    from guest_programs.new import check_program  # noqa: PLC0415 - the tool chain, only when needed
+    from guest_programs.check import check_program  # noqa: PLC0415 - the tool chain, only when needed
 
-    _say({"program": name, "checks": list(check_program(name, root).checks)}, as_json=as_json)
+    checked = check_program(name, root, without_twin=without_twin, branching_payoff=branching_payoff)
+    _say({"program": name, "checks": list(checked.checks)}, as_json=as_json)
 
 
 def _input_bytes(path: Path | None, hexadecimal: str) -> bytes:
@@ -400,14 +429,19 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _in_words(output: bytes) -> dict[str, Any] | None:
-    """Return the settlement's result when ``output`` is one."""
-    if len(output) != SettlementOutput.SIZE:
-        return None
+def _in_words(program_hash: bytes, output: bytes) -> dict[str, Any] | None:
+    """Return what the output says, by the program that wrote it; None of a program that we do not know."""
+    from btcfi.proofs.explain import settles_one_option  # noqa: PLC0415 - numba, only when needed
+    from btcfi.vm.program import hashes_of  # noqa: PLC0415 - numpy, only when needed
+
     try:
+        if program_hash in hashes_of(_BOOK):
+            return _book_in_words(output)
+        if not settles_one_option(program_hash):
+            return None
         result = SettlementOutput.from_bytes(output)
     except InvalidInputError:
-        return None  # another program's 40 bytes
+        return None  # no output of that program: a proof of another run, which `verify` refuses
     return {
         "payout_cents": result.payout,
         "payout_sats": result.payout_sats,
@@ -416,6 +450,17 @@ def _in_words(output: bytes) -> dict[str, Any] | None:
         "profit_loss_cents": result.profit_loss,
         "error": result.error.name.lower(),
     }
+
+
+_BOOK: Final = "net_book"
+
+
+def _book_in_words(output: bytes) -> dict[str, Any]:
+    from btcfi.payoffs.book_guest import BookOutput  # noqa: PLC0415 - numpy, only when needed
+
+    book = BookOutput.from_bytes(output)
+    said = {"payout_sats": book.payout, "net_sats": book.net, "settled_at_cents": book.settled_at}
+    return said | {"barrier_hit": book.barrier_hit, "error": book.error.name.lower()}
 
 
 def _say(fields: dict[str, Any], *, as_json: bool, mark: str = "  ok  ") -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Final
 
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from btcfi.errors import InvalidInputError
-from btcfi.vm.isa import Op, decode_table
+from btcfi.vm.isa import BRANCHES, UNIMP, Op, decode_table
 from btcfi.vm.machine import MAX_MEMORY, PAGE
 
 MAX_ELF_BYTES: Final = 16 << 20
@@ -30,8 +31,16 @@ _ET_EXEC, _EM_RISCV = 2, 243
 _PT_NULL, _PT_LOAD, _PT_DYNAMIC, _PT_INTERP, _PT_TLS = 0, 1, 2, 3, 7
 _PF_X, _PF_W, _PF_R = 1, 2, 4
 _SHT_NOBITS, _SHF_EXECINSTR, _SHT_SYMTAB = 8, 4, 2
-_STT_FUNC: Final = 2
+_STT_OBJECT, _STT_FUNC = 1, 2
 _MAX_HEADERS: Final = 64
+
+MAX_SYMBOLS: Final = 1 << 16
+"""Symbols that are read, the first ones of the file's one table: programs have a few dozen."""
+
+MAX_SYMBOL_NAME: Final = 255
+"""Bytes; a longer name is not read. Names may overlap, so without it n bytes of file are n**2 bytes of names."""
+
+_SYMBOL: Final = struct.Struct("<IIIBBH")
 
 
 class ElfError(InvalidInputError):
@@ -39,13 +48,20 @@ class ElfError(InvalidInputError):
 
 
 class InstructionRefusedError(ElfError):
-    """The code holds a word that is not RV32IM."""
+    """The code holds a word that is not RV32IM: a foreign instruction, the compiler's trap, or a constant."""
 
-    def __init__(self, *, address: int, word: int) -> None:
-        super().__init__(
-            "code", f"0x{word:08x} at 0x{address:08x} is not an RV32IM instruction", "no C, A, F, D, CSR or fence.i"
-        )
-        self.address, self.word = address, word
+    def __init__(self, *, address: int, word: int, within: str = "", is_constant: bool = False) -> None:
+        """Name the word. within: the function or object around it; is_constant: it is there to be read, not run."""
+        where = f"0x{word:08x} at 0x{address:08x}" + (f" in {within}" if within else "")
+        problem, right = f"{where} is not an RV32IM instruction", "no C, A, F, D, CSR or fence.i"
+        if word == UNIMP:
+            problem = f"{where} is unimp, the compiler's trap"
+            right = "no __builtin_trap, and no path whose behaviour C leaves undefined (a division by 0, no return)"
+        elif is_constant:
+            problem = f"{where} is a constant in .text"
+            right = "constants in .rodata: const, without a section attribute"
+        super().__init__("code", problem, right)
+        self.address, self.word, self.within, self.is_constant = address, word, within, is_constant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,14 +83,47 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Symbol:
+    """A name of the file's symbol table, which no hash commits to: for people and tests, never for execution."""
+
+    name: str
+    address: int
+    size: int
+    is_object: bool
+    """Data by the compiler's word, not a function or a label."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Elf:
     """A program file, checked."""
 
     entry: int
     segments: tuple[Segment, ...]
     """By address."""
-    symbols: dict[str, tuple[int, int]]
-    """Name -> address and size of functions, objects and labels, for people and tests; execution does not read it."""
+    symbol_table: bytes
+    """Entries of 16 bytes, at most MAX_SYMBOLS, unread until somebody asks for names."""
+    symbol_names: bytes
+    """What they point into."""
+
+    @cached_property
+    def named(self) -> tuple[Symbol, ...]:
+        """Return functions, objects and labels with a name of 1 to MAX_SYMBOL_NAME bytes, in the file's order."""
+        found = []
+        for name, address, size, info, _, _ in _SYMBOL.iter_unpack(self.symbol_table):
+            if info & 15 > _STT_FUNC:
+                continue
+            text, end, _ = self.symbol_names[name : name + MAX_SYMBOL_NAME + 1].partition(b"\0")
+            if text and end:
+                is_object = info & 15 == _STT_OBJECT
+                found.append(
+                    Symbol(name=text.decode("ascii", "replace"), address=address, size=size, is_object=is_object)
+                )
+        return tuple(found)
+
+    @cached_property
+    def symbols(self) -> dict[str, tuple[int, int]]:
+        """Name -> address and size; of two with one name the later."""
+        return {symbol.name: (symbol.address, symbol.size) for symbol in self.named}
 
     @property
     def code(self) -> Segment:
@@ -125,7 +174,8 @@ def parse_elf(data: bytes) -> Elf:
         raise ElfError("e_phoff", f"headers end at {phoff + phnum * _SEGMENT.size}", f"within {len(data)} bytes")
     segments = _segments(data, phoff, phnum)
     sections = _sections(data, shoff, shentsize, shnum)
-    elf = Elf(entry=entry, segments=segments, symbols=_symbols(data, sections))
+    table, names = _symbols(data, sections)
+    elf = Elf(entry=entry, segments=segments, symbol_table=table, symbol_names=names)
     _check_code(elf, sections)
     return elf
 
@@ -198,20 +248,14 @@ def _sections(data: bytes, shoff: int, shentsize: int, shnum: int) -> list[tuple
     return [_SECTION.unpack_from(data, shoff + index * _SECTION.size) for index in range(shnum)]
 
 
-def _symbols(data: bytes, sections: list[tuple[int, ...]]) -> dict[str, tuple[int, int]]:
-    symbols: dict[str, tuple[int, int]] = {}
+def _symbols(data: bytes, sections: list[tuple[int, ...]]) -> tuple[bytes, bytes]:
+    """Return the bytes of the first symbol table and of its names (the ELF standard allows one); empty without."""
     for section in sections:
         kind, offset, size, link = section[1], section[4], section[5], section[6]
-        if kind != _SHT_SYMTAB or link >= len(sections) or offset + size > len(data):
-            continue
-        names = data[sections[link][4] : sections[link][4] + sections[link][5]]
-        for place in range(offset, offset + size - 15, 16):
-            name, value, length, info = struct.unpack_from("<IIIB", data, place)
-            if info & 15 <= _STT_FUNC and name < len(names):
-                text = names[name : names.find(b"\x00", name)].decode("ascii", "replace")
-                if text:
-                    symbols[text] = (value, length)
-    return symbols
+        if kind == _SHT_SYMTAB and link < len(sections) and offset + size <= len(data):
+            whole = min(size // _SYMBOL.size, MAX_SYMBOLS) * _SYMBOL.size
+            return data[offset : offset + whole], data[sections[link][4] : sections[link][4] + sections[link][5]]
+    return b"", b""
 
 
 def _check_code(elf: Elf, sections: list[tuple[int, ...]]) -> None:
@@ -224,19 +268,51 @@ def _check_code(elf: Elf, sections: list[tuple[int, ...]]) -> None:
     if elf.entry % 4 or not code.address <= elf.entry < code.end:
         raise ElfError("e_entry", f"0x{elf.entry:x}", f"a word of code, 0x{code.address:x} to 0x{code.end:x}")
     words = elf.words()
-    illegal = np.flatnonzero(decode_table(words)[:, 0] == Op.ILLEGAL)
-    spans = _code_spans(code, sections)
-    for index in illegal.tolist():
-        address = code.address + 4 * index
-        if any(low <= address < high for low, high in spans):
-            raise InstructionRefusedError(address=address, word=int(words[index]))
+    table = decode_table(words)
+    refused = np.flatnonzero((table[:, 0] == Op.ILLEGAL) & _code_mask(code, sections, len(words)))
+    if not len(refused):
+        return
+    first = int(refused[0])
+    around = _symbol_around(elf, code.address + 4 * first)
+    raise InstructionRefusedError(
+        address=code.address + 4 * first,
+        word=int(words[first]),
+        within=around.name if around else "",
+        is_constant=(around is not None and around.is_object) or not _is_reached(table, first),
+    )
 
 
-def _code_spans(code: Segment, sections: list[tuple[int, ...]]) -> list[tuple[int, int]]:
-    """Return where instructions stand: sections marked executable if there are any, else the whole segment.
+def _symbol_around(elf: Elf, address: int) -> Symbol | None:
+    return next((one for one in elf.named if one.address <= address < one.address + one.size), None)
 
-    Constants that a linker put between them are not scanned; executing one is a fault all the same.
+
+def _is_reached(table: npt.NDArray[np.int32], index: int) -> bool:
+    """Return whether the word at ``index`` is the entry's, follows an instruction that goes on, or is a jump's target.
+
+    Targets in registers are unknown: a function that is only called through a pointer counts as not reached.
+    """
+    ops, places = table[:, 0], np.arange(len(table))
+    jumps = (ops == Op.JAL) | np.isin(ops, list(BRANCHES))
+    targets = 4 * places[jumps] + table[jumps, 4]
+    if index == 0 or bool(np.any(targets == 4 * index)):
+        return True
+    op, rd = int(ops[index - 1]), int(table[index - 1, 1])
+    leaves = op in (Op.ILLEGAL, Op.ECALL, Op.EBREAK) or (op in (Op.JAL, Op.JALR) and rd == 0)
+    return not leaves
+
+
+def _code_mask(code: Segment, sections: list[tuple[int, ...]], words: int) -> npt.NDArray[np.bool_]:
+    """Return which words are instructions: in sections marked executable if there are any, else in the whole segment.
+
+    Constants that a linker put between them are not scanned; executing one is a fault all the same. Sections may
+    overlap: their ends are counted, so that the time is the words plus the sections and not their product.
     """
     marked = [(s[3], s[3] + s[5]) for s in sections if s[2] & _SHF_EXECINSTR and s[1] != _SHT_NOBITS and s[5]]
     inside = [span for span in marked if code.address <= span[0] and span[1] <= code.end]
-    return inside or [(code.address, code.end)]
+    if not inside:
+        return np.ones(words, dtype=np.bool_)
+    edges = np.zeros(words + 1, dtype=np.int32)
+    for low, high in inside:
+        edges[-(-(low - code.address) // 4)] += 1
+        edges[-(-(high - code.address) // 4)] -= 1
+    return np.cumsum(edges[:-1]) > 0

@@ -82,7 +82,7 @@ def _advance(  # type: ignore[no-untyped-def]  # noqa: ANN202, C901, PLR0912, PL
         a = np.int64(regs[decoded[index, 2]])
         b = np.int64(regs[decoded[index, 3]])
         imm = np.int64(decoded[index, 4])
-        next_pc = pc + 4
+        next_pc = (pc + 4) & _M32
         value = np.int64(0)
         if tracing:
             row = rows[done]

@@ -72,6 +72,9 @@ BRANCHES: Final = frozenset(range(Op.BEQ, Op.BGEU + 1))
 LOADS: Final = frozenset(range(Op.LB, Op.LHU + 1))
 STORES: Final = frozenset(range(Op.SB, Op.SW + 1))
 
+UNIMP: Final = 0xC000_1073
+"""``csrw cycle, zero``: what compilers emit for a path that C says is never taken. Not RV32IM, and worth its name."""
+
 ACCESS_SIZE: Final[dict[int, int]] = {
     Op.LB: 1, Op.LBU: 1, Op.SB: 1, Op.LH: 2, Op.LHU: 2, Op.SH: 2, Op.LW: 4, Op.SW: 4,
 }  # fmt: skip
@@ -188,6 +191,8 @@ def disassemble(word: int, pc: int) -> str:  # noqa: PLR0911 - one return a spel
         return f"{name} {rd}, {rs1}, {i.immediate}"
     if i.op in (Op.FENCE, Op.ECALL, Op.EBREAK):
         return name
+    if word == UNIMP:
+        return "unimp  (not RV32IM)"
     if i.op is Op.ILLEGAL:
         return f".word 0x{word:08x}  (not RV32IM)"
     return f"{name} {rd}, {rs1}, {rs2}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from itertools import pairwise
@@ -40,6 +40,25 @@ class Region:
     """What it holds at the start, from its first byte; the rest is zero."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSize:
+    """The one length in bytes that a program's input has: other lengths would be other roots of one settlement.
+
+    The input page is zero beyond the input and no guest reads past its words, so bytes behind them change the input's
+    commitment and nothing that was computed.
+    """
+
+    base: int
+    """Bytes of every input."""
+    per_count: int = 0
+    """Further bytes for each of the count in the input's word 1; 0 for a program whose input is of one size."""
+
+    def of(self, input_bytes: bytes) -> int:
+        """Return the length that an input must have, by its own count; of one without that word, the base."""
+        words = input_bytes[4:8]
+        return self.base + self.per_count * (int.from_bytes(words, "little") if len(words) == 4 else 0)  # noqa: PLR2004 - a word
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Program:
     """A checked program. ``program_hash`` names it everywhere: for a program of the ABI, SHA-256 of its flat image."""
@@ -51,6 +70,13 @@ class Program:
     """Writable ones first, since programs touch them most."""
     output_size: int
     """Bytes at 0x8000_1000 that are its output; 0 when the program has no ABI windows."""
+    input_size: InputSize | None = None
+    """By its manifest; None for a program of none, and of a row that an earlier release retired: any input is taken."""
+
+    def require_input(self, input_bytes: bytes) -> None:
+        """Raise InvalidInputError unless the input has the one length that this program's manifest gives it."""
+        if self.input_size is not None and len(input_bytes) != (size := self.input_size.of(input_bytes)):
+            raise InvalidInputError("input", f"{len(input_bytes)} bytes", f"{size} bytes, as {self.name} reads")
 
     @cached_property
     def words(self) -> npt.NDArray[np.uint32]:
@@ -123,7 +149,7 @@ def load_program_by_hash(program_hash: str, root: Path | None = None, *, name: s
         for table in _TABLES:
             for row in _manifest(folder, table):
                 if row.get("image_sha256") == program_hash:
-                    return _checked(_complete(row), folder)
+                    return _checked(_complete(row, retired=table == "retired"), folder)
     except BtcfiError as e:
         raise NotHeldError("guest program", program_hash, name=name, hint=f"{e}; {hint}") from e
     raise NotHeldError("guest program", program_hash, name=name, hint=hint)
@@ -135,8 +161,8 @@ def hashes_of(name: str, root: Path | None = None) -> list[Hash32]:
     From the manifest alone, no file is read. Raises NotFoundError, InvalidInputError.
     """
     folder = _COMMITTED if root is None else root
-    rows = [manifest_row(name, folder), *(row for row in _manifest(folder, "retired") if row.get("name") == name)]
-    return [hash32(bytes.fromhex(str(_complete(row)["image_sha256"]))) for row in rows]
+    old = (_complete(row, retired=True) for row in _manifest(folder, "retired") if row.get("name") == name)
+    return [hash32(bytes.fromhex(str(row["image_sha256"]))) for row in (manifest_row(name, folder), *old)]
 
 
 def program_names(root: Path | None = None) -> list[str]:
@@ -166,7 +192,7 @@ def _checked(row: dict[str, Any], folder: Path) -> Program:
     found = sha256(data).hexdigest()
     if found != row["elf_sha256"]:
         raise GuestMismatchError(program=name, what="ELF file", expected=str(row["elf_sha256"]), found=found)
-    program = program_from_elf(data, name=name, output_size=int(row["output_size"]))
+    program = program_from_elf(data, name=name, output_size=int(row["output_size"]), input_size=_input_size(row))
     if program.program_hash.hex() != row["image_sha256"]:
         raise GuestMismatchError(
             program=name, what="flat image", expected=str(row["image_sha256"]), found=program.program_hash.hex()
@@ -177,7 +203,23 @@ def _checked(row: dict[str, Any], folder: Path) -> Program:
 _TABLES: Final = ("program", "retired")
 """Tables of the manifest: what new options are sold by, and what only old ones name."""
 
-_MANIFEST_KEYS: Final = {"name": str, "path": str, "elf_sha256": str, "image_sha256": str, "output_size": int}
+
+def _input_size(row: dict[str, Any]) -> InputSize | None:
+    """Return a row's ``input_size`` and ``input_per_count`` (bytes), None without one. Raises InvalidInputError."""
+    if "input_size" not in row:
+        return None
+    base, per_count = row["input_size"], row.get("input_per_count", 0)
+    least = 8 if per_count else 0  # a count stands in word 1
+    if type(base) is not int or type(per_count) is not int or not least <= base <= PAGE or not 0 <= per_count <= PAGE:
+        found = f"input_size {base!r}, input_per_count {per_count!r}"
+        right = f"bytes, up to {PAGE}; with a count in word 1 an input_size from 8"
+        raise InvalidInputError(f"manifest.toml, program {row['name']}", found, right)
+    return InputSize(base=base, per_count=per_count)
+
+
+_MANIFEST_KEYS: Final = {
+    "name": str, "path": str, "elf_sha256": str, "image_sha256": str, "output_size": int, "input_size": int,
+}  # fmt: skip
 
 
 def manifest_row(name: str, folder: Path) -> dict[str, Any]:
@@ -205,16 +247,18 @@ def _manifest(folder: Path, table: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _complete(row: dict[str, Any]) -> dict[str, Any]:
+def _complete(row: dict[str, Any], *, retired: bool = False) -> dict[str, Any]:
     for key, kind in _MANIFEST_KEYS.items():
+        if retired and key == "input_size" and key not in row:
+            continue  # retired by an earlier release, whose rows have none: what was sold by it still settles
         if not isinstance(row.get(key), kind):
             what = "bad" if key in row else "no"
-            right = "a complete row; `btcfi guest build` writes its hashes"
+            right = "a complete row; `btcfi guest build` writes its hashes, you the size of input and output in bytes"
             raise InvalidInputError(f"manifest.toml, program {row.get('name')}", f"{what} {key}", right)
     return dict(row)
 
 
-def program_from_elf(data: bytes, *, name: str, output_size: int) -> Program:
+def program_from_elf(data: bytes, *, name: str, output_size: int, input_size: InputSize | None = None) -> Program:
     """Return a program from an ELF file with the ABI's input and output pages. Raises ElfError."""
     elf = parse_elf(data)
     if elf.entry != CODE_BASE or elf.segments[0].address != CODE_BASE:
@@ -228,7 +272,8 @@ def program_from_elf(data: bytes, *, name: str, output_size: int) -> Program:
         Region(base=INPUT_BASE, size=PAGE, writable=False, executable=False, data=b""),
         Region(base=OUTPUT_BASE, size=PAGE, writable=True, executable=False, data=b""),
     )
-    return _program(elf, name, windows, output_size, Hash32(sha256(elf.image()).digest()))
+    program = _program(elf, name, windows, output_size, Hash32(sha256(elf.image()).digest()))
+    return replace(program, input_size=input_size)
 
 
 def bare_program(data: bytes, *, name: str, ram: tuple[int, int] | None = None) -> Program:
@@ -296,6 +341,7 @@ def _regions(elf: Elf) -> list[Region]:
 __all__ = [
     "DEFAULT_PROGRAM",
     "GuestMismatchError",
+    "InputSize",
     "Program",
     "Region",
     "any_program",

@@ -133,7 +133,7 @@ def _proof_of(console: Console, row: SettlementRow) -> dict[str, Any]:
 
     return {
         "proof": proof,
-        "words": payout_in_words(proof.input_bytes, proof.output),
+        "words": payout_in_words(proof.program_hash, proof.input_bytes, proof.output),
         "sampled": sampled_steps(proof.proof_root, proof.steps),
         "proof_problem": "",
         "longest": MAX_SHOWN_STEPS,

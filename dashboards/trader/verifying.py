@@ -496,7 +496,7 @@ def _said_by_proof(document: bytes) -> str:
     proof = from_json(document)
     if len(proof.output) != SettlementOutput.SIZE:
         return ""
-    return payout_in_words(proof.input_bytes, proof.output) or ""
+    return payout_in_words(proof.program_hash, proof.input_bytes, proof.output) or ""
 
 
 # ---- files

@@ -22,11 +22,12 @@ from tests.support.paths import ROOT
 START_SECONDS = 30
 SEED = bytes(range(32))
 
-# Knots' defaults differ from Bitcoin Core's in four places that our transactions meet
+# Knots' defaults differ from Bitcoin Core's in five places that our transactions meet
 BITCOIND_FLAGS = (
     "-mempooltruc=enforce",  # version-3 parents without a fee: what Core does by default
     "-datacarriersize=83",  # 80 bytes of OP_RETURN data: Core's limit before 30.0
     "-permitbarepubkey=1",
+    "-maxscriptsize=4000000",  # witnesses over 1,650 bytes: Core has no such limit in tapscript
     "-blockprioritysize=0",  # blocks by fee alone: Knots keeps room for old coins' transactions of no fee
     "-fallbackfee=0.0001",
     "-txindex=1",

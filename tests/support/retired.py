@@ -28,7 +28,9 @@ def retire_program(programs, name, *, by):
     (programs / "retired").mkdir(exist_ok=True)
     (programs / path).write_bytes((programs / old["path"]).read_bytes())
     (programs / old["path"]).write_bytes((programs / new["path"]).read_bytes())
-    rows[name].update({key: new[key] for key in ("elf_sha256", "image_sha256", "output_size", "entry")})
+    rows[name].pop("input_per_count", None)
+    same = ("elf_sha256", "image_sha256", "input_size", "input_per_count", "output_size", "entry")
+    rows[name].update({key: new[key] for key in same if key in new})
     del old["sources"]
     manifest.setdefault("retired", []).append({**old, "path": path})
     write_manifest(programs, manifest)

@@ -79,6 +79,7 @@ class Guest:
         from btcfi.proofs.settlement_proof import build_proof  # noqa: PLC0415 - numba, as above
         from btcfi.vm.interpreter import run  # noqa: PLC0415 - as above
 
+        self.program.require_input(given)
         execution = run(self.program, given)
         return execution.output, build_proof(execution).proof_root
 

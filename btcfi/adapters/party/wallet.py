@@ -9,6 +9,7 @@ from typing import Final
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.keystore import Keystore
 from btcfi.adapters.party.book_files import BookFiles
+from btcfi.adapters.party.dispute_files import DisputeFiles
 from btcfi.adapters.party.store import PartyCoins, PartyStore
 from btcfi.adapters.party.transfer_book import TransferBook
 from btcfi.bitcoin.address import encode_address
@@ -84,7 +85,7 @@ class PartyWallet:
         return select_coins(free, amount=amount, rate=rate, other_weight=FUNDING_WEIGHT).coins
 
     def held_back(self, coins: PartyCoins) -> set[OutPoint]:
-        """Return the outpoints that are not to be spent: our coins that contracts, books, transfers or payments name.
+        """Return the outpoints that are not to be spent: our coins that a contract, transfer or payment names.
 
         A contract names them in whatever state it is, but withdrawn; the coin of its children is free again once it has
         ended.
@@ -97,7 +98,7 @@ class PartyWallet:
         for book in self._books:
             named |= {coin.outpoint for coin in book.named}
             (idle if book.ended else paying).update(book.paying)
-        held = TransferBook(self._store.folder).coins()
+        held = TransferBook(self._store.folder).coins() | DisputeFiles(self._store.folder).coins()
         sent = {txin.outpoint for one in self._store.payments() for txin in one.transaction.inputs}
         return named | paying | sent | held | (coins.reserved - idle)
 

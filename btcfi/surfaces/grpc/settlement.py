@@ -76,7 +76,7 @@ class SettlementEngine(settlement_pb2_grpc.SettlementEngineServicer):
         return await self._run(context, READ, self._proof, request.option_id)
 
     async def VerifyProof(self, request: pb.ProofVerification, context: Any) -> pb.VerificationResult:  # noqa: ANN401, N802
-        """Run a proof's program again and compare everything; say which check failed."""
+        """Run a proof's program again and compare everything, each published field too; say which check failed."""
         try:
             async with self._verifications.of(who_calls(str(context.peer())), seconds=VERIFY_WAIT_SECONDS):
                 return await self._run(context, READ, self._verify, request.proof, thread=self._verifier)
@@ -124,17 +124,15 @@ class SettlementEngine(settlement_pb2_grpc.SettlementEngineServicer):
         return proof_message(blob.body)
 
     def _verify(self, message: pb.BitVMXProof, _caller: str) -> pb.VerificationResult:
-        from btcfi.proofs.settlement_proof import Depth, from_json, verify  # noqa: PLC0415 - numba, only when needed
+        from btcfi.proofs.settlement_proof import verify  # noqa: PLC0415 - numba, only when needed
+        from btcfi.proofs.wire import from_sent  # noqa: PLC0415 - as above
         from btcfi.vm.program import program_of_proof  # noqa: PLC0415 - as above
 
         try:
-            proof = from_json(message.proof_file)
-            for field in ("program_hash", "input_commitment", "execution_trace_root", "final_state_hash"):
-                told = getattr(message, field)
-                if told and told != getattr(proof, field):
-                    return pb.VerificationResult(valid=False, reason=f"{field} is not the proof file's")
+            # written again: every value that is looked at here stands in it, and what this service does not know
+            proof = from_sent(message.SerializeToString())
             program = program_of_proof(proof.program_name, proof.program_hash)
-            verify(proof, program, depth=Depth.EXECUTE, max_steps=MAX_STEPS)
+            verify(proof, program, max_steps=MAX_STEPS)
         except BtcfiError as e:
             return pb.VerificationResult(valid=False, reason=str(e))
         return pb.VerificationResult(valid=True)

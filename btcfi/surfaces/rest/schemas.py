@@ -563,8 +563,8 @@ class SubmissionsPage(Answer):
 class Check(Answer):
     """What a verifier found. A proof that does not hold is an answer, not an error."""
 
-    valid: bool
-    """Whether the proof holds."""
+    valid: bool | None
+    """Whether the proof holds; null where it was not run again and nothing failed: that is no verdict."""
     depth: Literal["execute", "sample", "paths"]
     """How much was done again."""
     proof_root: str | None
@@ -572,13 +572,19 @@ class Check(Answer):
     program: str | None
     """The guest program that it is of."""
     steps: int | None
-    """Instructions that it ran."""
+    """Instructions that it ran; null unless it was run again."""
     output_hex: str | None
-    """What it gave, as bytes in hex."""
+    """What it gave, as bytes in hex; null unless it was run again."""
     checks: list[str]
     """What was checked, in order."""
     failed_check: str | None
     """The check that failed, in words; null when none did."""
+    no_verdict: str | None
+    """Why there is none, in words; null where there is one."""
+    steps_checked: list[int] | None
+    """Without a verdict: which steps were executed, each alone."""
+    chance_to_miss: float | None
+    """Without a verdict: the highest chance that one false step was not seen; null: there is no bound."""
 
 
 class BookRisk(Answer):

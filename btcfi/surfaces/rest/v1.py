@@ -254,7 +254,7 @@ def _settlements(routes: APIRouter, deps: Deps) -> None:
             Literal["execute", "sample", "paths"], Query(description="How much is done again.", examples=["execute"])
         ] = "execute",
     ) -> schemas.Check:
-        """Check a proof file: the answer says whether it holds, and which check failed if not."""
+        """Check a proof file: run again, it holds or a check fails; any other depth gives no verdict."""
         async with turns.of(caller.counted, seconds=deps.limits.wait_seconds):
             return await run_in_threadpool(check_document, bytes(request.state.body), depth, deps)
 
@@ -323,23 +323,24 @@ def check(body: bytes, depth: Literal["execute", "sample", "paths"], deps: Deps)
     try:
         proof = settlement_proof.from_json(body)
         program = program_of_proof(proof.program_name, proof.program_hash, deps.programs)
-        found = settlement_proof.verify(proof, program, depth=settlement_proof.Depth(depth))
+        found = settlement_proof.examine(proof, program, depth=settlement_proof.Depth(depth))
     except BtcfiError as e:
         # whatever is wrong with the file is the answer to the question that was asked
         return schemas.Check(
             valid=False, depth=depth, proof_root=None, program=None, steps=None, output_hex=None, checks=[],
-            failed_check=f"{type(e).__name__}: {e}",
+            failed_check=f"{type(e).__name__}: {e}", no_verdict=None, steps_checked=None, chance_to_miss=None,
+        )  # fmt: skip
+    if isinstance(found, settlement_proof.Inspected):
+        return schemas.Check(
+            valid=None, depth=depth, proof_root=found.proof_root.hex(), program=found.program_name, steps=None,
+            output_hex=None, checks=list(found.checks), failed_check=None, no_verdict=found.words,
+            steps_checked=list(found.steps_checked), chance_to_miss=found.chance_to_miss,
         )  # fmt: skip
     return schemas.Check(
-        valid=True,
-        depth=depth,
-        proof_root=found.proof_root.hex(),
-        program=found.program_name,
-        steps=found.steps,
-        output_hex=found.output.hex(),
-        checks=list(found.checks),
-        failed_check=None,
-    )
+        valid=True, depth=depth, proof_root=found.proof_root.hex(), program=found.program_name, steps=found.steps,
+        output_hex=found.output.hex(), checks=list(found.checks), failed_check=None, no_verdict=None,
+        steps_checked=None, chance_to_miss=None,
+    )  # fmt: skip
 
 
 def book_risk(deps: Deps, seen: Market) -> schemas.BookRisk:

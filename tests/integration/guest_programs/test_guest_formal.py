@@ -69,3 +69,15 @@ def test_the_axioms_do_not_contradict_each_other():
     solver = z3.Solver()
     solver.add(*executor.facts.axioms, *end.conditions)
     assert solver.check() == z3.sat
+
+
+def test_a_question_that_is_too_hard_ends_unproved_and_says_after_how_long(monkeypatch):
+    """Factors of a 62-bit semiprime: z3 does not find them in a tenth of a second, and used to go on for hours."""
+    monkeypatch.setattr(formal, "SOLVER_MS", 100)
+    executor = formal.Executor(programs.load_program("vanilla_option"))
+    a, b = z3.BitVecs("a b", 128)
+    end = formal.State(0, [0] * 32, {}, [z3.ULT(1, a), z3.ULT(1, b), z3.ULT(a, 1 << 40), z3.ULT(b, 1 << 40)])
+    with pytest.raises(formal.NotProvedError, match="gave up after 100 ms"):
+        executor.prove(end, a * b != 2147483647 * 2147483629, "no factors")
+    with pytest.raises(formal.NotProvedError, match="gave up on a branch after 100 ms"):
+        executor._feasible(end.fork(a * b == 2147483647 * 2147483629))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import struct
 import subprocess
 import sys
 from dataclasses import asdict
@@ -15,7 +16,8 @@ from btcfi.errors import InvalidInputError
 from btcfi.options.expiry import SettlementInput
 from btcfi.surfaces import vm_cli
 from btcfi.surfaces.vm_cli import _input_bytes
-from guest_programs.new import GuestCheckError, build_program, check_program, new_program
+from guest_programs.check import GuestCheckError, check_program
+from guest_programs.new import build_program, new_program
 from tests.support.paths import ROOT, VECTORS_FOLDER
 
 VECTORS = json.loads((VECTORS_FOLDER / "settlement_v2.json").read_text())["tests"]
@@ -38,13 +40,28 @@ def proofs(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("depth", ["execute", "sample", "paths"])
-def test_what_prove_wrote_verify_accepts(proofs, depth):
-    done = btcfi("verify", proofs / "0.json", "--depth", depth, "--root", VECTORS[0]["proof_root"], "--json")
+def test_what_prove_wrote_verify_accepts(proofs):
+    done = btcfi("verify", proofs / "0.json", "--root", VECTORS[0]["proof_root"], "--json")
     said = json.loads(done.stdout)
     assert done.returncode == 0
     assert said["verified"] is True
     assert said["result"]["payout_sats"] == VECTORS[0]["payout_sats"]
+
+
+@pytest.mark.parametrize("depth", ["sample", "paths"])
+def test_an_honest_proof_that_was_not_run_again_is_not_verified_either(proofs, depth):
+    done = btcfi("verify", proofs / "0.json", "--depth", depth, "--json")
+    said = json.loads(done.stdout)
+    assert (done.returncode, said["verified"], said["depth"]) == (80, None, depth)
+    assert said["claimed_result"]["payout_sats"] == VECTORS[0]["payout_sats"]
+    assert (0 in said["steps_checked"]) == (depth == "sample")
+
+
+def test_prove_refuses_bytes_behind_the_input(tmp_path):
+    done = btcfi("prove", "--hex", VECTORS[0]["input"] + "00", "--out", tmp_path / "p.json")
+    assert done.returncode == 2
+    assert "61 bytes; expected 60 bytes, as option_settlement reads" in done.stderr
+    assert not (tmp_path / "p.json").exists()
 
 
 def test_verify_says_what_the_chain_paid_beside_what_the_guest_computed(proofs, tmp_path):
@@ -52,7 +69,7 @@ def test_verify_says_what_the_chain_paid_beside_what_the_guest_computed(proofs, 
     outputs = (TxOut(value=8_300_000, script=script), TxOut(value=91_698_760, script=b"\x51\x20" + b"s" * 32))
     coin = TxIn(outpoint=OutPoint(txid=bytes(32), index=0))
     (tmp_path / "payment.hex").write_text(Transaction(version=3, inputs=(coin,), outputs=outputs).to_bytes().hex())
-    wanted = ["verify", str(proofs / "0.json"), "--depth", "paths", "--json"]
+    wanted = ["verify", str(proofs / "0.json"), "--json"]
     asked = [*wanted, "--payment", str(tmp_path / "payment.hex"), "--paid-to", script.hex()]
     said = json.loads(CliRunner().invoke(vm_cli.app, asked).stdout)
     assert (said["result"]["payout_sats"], said["paid"]["paid_sats"]) == (8_301_888, 8_300_000)
@@ -74,6 +91,31 @@ def test_trace_show_says_how_the_payout_came_about(proofs):
     assert done.returncode == 0
     assert "ecall" in done.stdout
     assert "the payout is $5,432.10, 8301888 sats" in done.stdout
+
+
+def test_another_programs_forty_bytes_are_not_told_as_an_options_settlement(tmp_path):
+    """A net book writes 40 bytes too: its words were printed as a payout in cents of an option."""
+    leg = struct.pack("<5I", 0, 6_000_000, 0, 100, 0)
+    data = struct.pack("<7I2Q", 1, 1, 6_543_210, 0, 0, 6_543_210, 6_543_210, 0, 10**8) + leg
+    made = ["prove", "--program", "net_book", "--hex", data.hex(), "--out", str(tmp_path / "p.json"), "--json"]
+    said = json.loads(CliRunner().invoke(vm_cli.app, made).stdout)
+    assert said["result"] == {
+        "payout_sats": 8_301_888, "net_sats": 8_301_888, "settled_at_cents": 6_543_210, "barrier_hit": False,
+        "error": "none",
+    }  # fmt: skip
+    shown = json.loads(CliRunner().invoke(vm_cli.app, ["trace", "show", str(tmp_path / "p.json"), "--json"]).stdout)
+    assert shown["in_words"] is None
+
+
+def test_a_program_of_our_own_shape_that_we_do_not_know_is_not_told_as_ours(capped, tmp_path):
+    """The template's input and output have a settlement's lengths; its barrier_level is a cap and no barrier."""
+    data = SettlementInput.from_bytes(bytes.fromhex(VECTORS[0]["input"]))
+    (tmp_path / "in.json").write_text(json.dumps(asdict(data) | {"barrier_level": 500_000}))
+    made = ["prove", "--programs", str(capped), "--program", "capped", "--input", str(tmp_path / "in.json")]
+    said = CliRunner().invoke(vm_cli.app, [*made, "--out", str(tmp_path / "p.json"), "--json"])
+    assert json.loads(said.stdout)["result"] is None
+    shown = ["trace", "show", str(tmp_path / "p.json"), "--programs", str(capped), "--json"]
+    assert json.loads(CliRunner().invoke(vm_cli.app, shown).stdout)["in_words"] is None
 
 
 def test_trace_diff_finds_the_load_of_the_other_price(proofs):
@@ -159,7 +201,7 @@ def test_a_program_that_does_not_compile_is_told_its_first_error(capped):
     done = btcfi("guest", "build", "capped", cwd=capped)
     (capped / "capped" / "main.c").write_text(good)
     assert done.returncode == 1
-    assert "capped/main.c:24:9: error: use of undeclared identifier 'strike' (and 4 more)" in done.stderr
+    assert "capped/main.c:47:26: error: use of undeclared identifier 'strike' (and 3 more)" in done.stderr
 
 
 def test_a_program_that_faults_on_some_input_fails_the_check_with_that_input(capped, tmp_path):

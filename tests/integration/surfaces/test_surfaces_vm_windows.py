@@ -75,7 +75,7 @@ def test_another_announcement_and_another_price_in_a_report_refuse_the_proof_by_
 
 def test_a_proof_without_a_window_has_nothing_to_hold_against_an_announcement(folder):
     (folder / "proof.json").write_text(to_json(replace(scene.proof(), window=None)))
-    assert verify(folder)["verified"]
+    assert verify(folder)["verified"] is None
     with pytest.raises(ProofWindowError, match="there is none"):
         verify(folder, "--announcement", str(folder / "announcement.json"))
 

@@ -26,7 +26,7 @@ from btcfi.proofs.merkle import (
     trace_leaves,
     trace_root,
 )
-from btcfi.proofs.settlement_proof import Depth, build_proof, from_json, to_json, verify
+from btcfi.proofs.settlement_proof import Depth, build_proof, from_json, inspect, to_json
 from btcfi.proofs.subtrees import (
     execute_untraced,
     proof_from_subtrees,
@@ -146,7 +146,7 @@ def test_one_flipped_bit_anywhere_in_the_file_is_refused(data):
         # The name is a hint for people and files; the hash decides which program is meant.
         if changed.program_name != proof().program_name:
             raise ProofError("another name")
-        verify(changed, program(), depth=Depth.PATHS)
+        inspect(changed, program(), depth=Depth.PATHS)
 
 
 @settings(max_examples=300, deadline=None)
@@ -169,7 +169,7 @@ def test_junk_in_any_field_is_refused(field, junk):
         return
     with pytest.raises(ProofError):
         text = json.dumps({**FIELDS, field: junk}, sort_keys=True, separators=(",", ":")) + "\n"
-        verify(from_json(text), program(), depth=Depth.PATHS)
+        inspect(from_json(text), program(), depth=Depth.PATHS)
 
 
 def test_a_step_survives_its_packing():

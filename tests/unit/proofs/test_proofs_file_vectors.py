@@ -5,7 +5,7 @@ import json
 import pytest
 
 from btcfi.proofs.errors import ProofError
-from btcfi.proofs.settlement_proof import Depth, from_json, verify
+from btcfi.proofs.settlement_proof import Depth, from_json, inspect
 from btcfi.vm.program import load_program_by_hash
 from tests.support.paths import VECTORS_FOLDER
 
@@ -19,7 +19,7 @@ def test_a_proof_file_is_judged_as_the_vector_says(vector):
     program = load_program_by_hash(VECTORS["source"]["program_hash"])  # a retired one: its proofs are for ever
     failed = None
     try:
-        verify(from_json(vector["proof"]), program, depth=Depth.PATHS)
+        inspect(from_json(vector["proof"]), program, depth=Depth.PATHS)
     except ProofError as e:
         failed = e.check
     assert failed == vector["failed_check"]

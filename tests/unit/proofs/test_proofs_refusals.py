@@ -23,8 +23,10 @@ from btcfi.proofs.merkle import height_of, leaf_levels, multi_path, node_in, tra
 from btcfi.proofs.settlement_proof import (
     Depth,
     build_proof,
+    examine,
     from_json,
     included_steps,
+    inspect,
     last_stores,
     root_record_hash,
     sampled_steps,
@@ -62,7 +64,9 @@ def reproved(rows, **changes):
 
 @pytest.mark.parametrize("depth", list(Depth))
 def test_an_honest_proof_passes_in_every_depth(depth):
-    assert verify(proof(), program(), depth=depth).output == execution().output
+    found = examine(proof(), program(), depth=depth)
+    output = found.output if depth is Depth.EXECUTE else found.claimed_output
+    assert output == execution().output
 
 
 @pytest.mark.parametrize("depth", list(Depth))
@@ -83,7 +87,7 @@ def test_an_honest_proof_passes_in_every_depth(depth):
 )
 def test_a_changed_field_fails_its_own_check(change, error, depth):
     with pytest.raises(error):
-        verify(replace(proof(), **change), program(), depth=depth)
+        examine(replace(proof(), **change), program(), depth=depth)
 
 
 def test_a_proof_about_one_program_does_not_pass_for_another():
@@ -100,20 +104,20 @@ def test_swapping_the_trace_roots_of_two_settlements_is_noticed():
 @pytest.mark.parametrize("siblings", [proof().siblings[:-1], (*proof().siblings, bytes(32))])
 def test_a_path_of_the_wrong_length_is_refused(siblings):
     with pytest.raises(ProofPathError):
-        verify(replace(proof(), siblings=siblings), program(), depth=Depth.PATHS)
+        inspect(replace(proof(), siblings=siblings), program(), depth=Depth.PATHS)
 
 
 def test_duplicated_or_reordered_steps_are_refused():
     steps = proof().included
     for changed in ((steps[0], *steps), steps[::-1]):
         with pytest.raises(ProofPathError):
-            verify(replace(proof(), included=changed), program(), depth=Depth.PATHS)
+            inspect(replace(proof(), included=changed), program(), depth=Depth.PATHS)
 
 
 def test_a_step_beyond_the_trace_is_refused():
     beyond = replace(proof().included[-1], index=10_000)
     with pytest.raises(ProofPathError):
-        verify(replace(proof(), included=(*proof().included, beyond)), program(), depth=Depth.PATHS)
+        inspect(replace(proof(), included=(*proof().included, beyond)), program(), depth=Depth.PATHS)
 
 
 def test_a_forged_register_is_found_by_re_execution_whatever_the_prover_includes():
@@ -127,11 +131,11 @@ def test_a_forged_register_in_a_sampled_step_is_found_by_executing_that_step_alo
     rows = execution().trace.rows.copy()
     rows[2:-1, 3 + 28] ^= 1  # t3: nowhere an input of the first or last step
     forged = reproved(rows)
-    verify(forged, program(), depth=Depth.PATHS)  # hashes alone cannot tell
+    inspect(forged, program(), depth=Depth.PATHS)  # hashes alone cannot tell
     rows[40:, 3 + 28] ^= 1
     with pytest.raises(ProofStepError):
         for step in range(2, 40):
-            verify(build_proof(replace(execution(), trace=Trace(rows=rows)), include=(step, step + 1)), program(),
+            inspect(build_proof(replace(execution(), trace=Trace(rows=rows)), include=(step, step + 1)), program(),
                    depth=Depth.SAMPLE)  # fmt: skip
 
 
@@ -143,9 +147,9 @@ def test_leaving_out_a_step_that_the_root_picks_is_refused():
     shortened = replace(proof(), included=tuple(kept), siblings=siblings)
     stores = last_stores(execution().trace, 40)
     if picked not in {0, proof().steps - 1, *stores.values()}:
-        verify(shortened, program(), depth=Depth.PATHS)
+        inspect(shortened, program(), depth=Depth.PATHS)
     with pytest.raises((ProofStepError, ProofOutputError)):
-        verify(shortened, program(), depth=Depth.SAMPLE)
+        inspect(shortened, program(), depth=Depth.SAMPLE)
 
 
 def test_an_output_that_no_included_step_stored_is_refused():
@@ -156,7 +160,7 @@ def test_an_output_that_no_included_step_stored_is_refused():
         input_commitment=proof().input_commitment, final_state_hash=final,
     )  # fmt: skip
     with pytest.raises(ProofOutputError):
-        verify(replace(proof(), output=output, final_state_hash=final, proof_root=root), program(), depth=Depth.PATHS)
+        inspect(replace(proof(), output=output, final_state_hash=final, proof_root=root), program(), depth=Depth.PATHS)
 
 
 def test_a_claim_of_more_steps_than_the_verifier_allows_is_refused_before_running():

@@ -17,7 +17,7 @@ from btcfi.oracle.fixing import MINUTE, LeftOut, fix, parse_fixing
 from btcfi.oracle.report import make_report, report_hash
 from btcfi.proofs import subtrees
 from btcfi.proofs.errors import ProofError, ProofFormatError, ProofVersionError, ProofWindowError
-from btcfi.proofs.settlement_proof import Depth, build_proof, from_json, to_json, verify
+from btcfi.proofs.settlement_proof import Depth, build_proof, examine, from_json, inspect, to_json, verify
 from btcfi.proofs.window import (
     MAX_WINDOW,
     ProvenMinute,
@@ -73,7 +73,7 @@ PRICE = CentsPerBtc(6_000_100)
 
 def refused(changed, price=PRICE):
     with pytest.raises(ProofWindowError) as e:
-        verify(proof(changed, price), program(), depth=Depth.PATHS)
+        inspect(proof(changed, price), program(), depth=Depth.PATHS)
     return e.value.problem
 
 
@@ -82,7 +82,7 @@ def refused(changed, price=PRICE):
 
 @pytest.mark.parametrize("depth", list(Depth))
 def test_a_proof_with_its_window_is_believed_in_every_depth_and_says_which_price_the_minutes_make(depth):
-    verified = verify(proof(), program(), depth=depth)
+    verified = examine(proof(), program(), depth=depth)
     assert f"twap:3 up to {utc(END)}, of 2 minutes, is the input's price, 6000100 cents" in verified.checks
 
 
@@ -110,7 +110,7 @@ def test_a_window_that_lacked_minutes_lists_those_that_it_took_after_its_end_and
     }  # fmt: skip
     made = window(TWAP, late)
     assert [one.left_out for one in made.minutes] == ["never_asked", "thin", None, "void", None]
-    verify(proof(made), program(), depth=Depth.PATHS)
+    inspect(proof(made), program(), depth=Depth.PATHS)
 
 
 def test_a_window_is_said_in_words():
@@ -132,10 +132,10 @@ def test_an_early_exercise_pays_the_fixing_of_the_window_that_ends_at_its_minute
         TERMS, price=CentsPerBtc(6_000_050), low=CentsPerBtc(1), high=CentsPerBtc(9_000_000), at=end,
         volatility=BasisPoints(5_000), rate=BasisPoints(0),
     )  # fmt: skip
-    assert verify(build_proof(run(program(), given.to_bytes()), window=made), program()).checks[5].startswith("twap:3")
+    assert verify(build_proof(run(program(), given.to_bytes()), window=made), program()).checks[6].startswith("twap:3")
     rounded = build_proof(run(program(), given.to_bytes()), window=replace(made, rounding=PriceRounding.NEAREST))
     with pytest.raises(ProofWindowError, match="is rounded, 10 minutes before the expiry"):
-        verify(rounded, program(), depth=Depth.PATHS)
+        inspect(rounded, program(), depth=Depth.PATHS)
 
 
 # ---- what is refused

@@ -6,10 +6,10 @@ from functools import cache
 
 import pytest
 
-from btcfi.proofs.errors import ProofError
+from btcfi.proofs.errors import ProofError, ProofFormatError
 from btcfi.proofs.explain import diff_runs, first_divergence, lines_around, nodes_of, payout_in_words
-from btcfi.proofs.settlement_proof import Depth, build_proof, to_json, verify
-from btcfi.proofs.wire import from_wire, to_wire
+from btcfi.proofs.settlement_proof import Depth, build_proof, inspect, to_json
+from btcfi.proofs.wire import from_sent, from_wire, to_wire
 from btcfi.vm.interpreter import run
 from btcfi.vm.program import load_program
 from btcfi.vm.trace import Trace
@@ -39,6 +39,30 @@ def test_the_message_is_what_protobuf_itself_writes():
     assert from_wire(message.SerializeToString()) == proof()
 
 
+def test_a_sent_message_may_lack_published_fields_and_none_that_is_there_may_be_wrong():
+    messages = pytest.importorskip("btcfi.surfaces.protos.settlement_pb2")
+    text = to_json(proof()).encode()
+    alone = messages.BitVMXProof(proof_file=text).SerializeToString()
+    assert from_sent(alone) == from_sent(to_wire(proof())) == proof()
+    assert from_sent(alone + messages.BitVMXProof(program_hash=proof().program_hash).SerializeToString()) == proof()
+    with pytest.raises(ProofFormatError):  # a canonical message lacks nothing
+        from_wire(alone)
+    paths = [[messages.MerkleProofElement(hash=h) for h in some] for some in (proof().siblings[1:], [bytes(32)])]
+    for wrong, said in (
+        ({"input_commitment": bytes(32)}, "input_commitment"), ({"final_state_hash": bytes(31)}, "final_state_hash"),
+        ({"path": paths[0]}, "path"), ({"path": paths[1]}, "path"),
+    ):  # fmt: skip
+        with pytest.raises(ProofFormatError, match=said):
+            from_sent(alone + messages.BitVMXProof(**wrong).SerializeToString())
+    for more, said in (
+        (alone, "16 is there twice"),
+        (b"\x32\x01x", "6 is unknown"),
+        (b"\x8a\x01\x01x", "17 is unknown"),
+    ):
+        with pytest.raises(ProofFormatError, match=said):
+            from_sent(alone + more)
+
+
 def test_mutated_messages_are_refused_in_decoding_or_verifying():
     good = to_wire(proof())
     rng = random.Random(6)
@@ -47,7 +71,7 @@ def test_mutated_messages_are_refused_in_decoding_or_verifying():
         data[rng.randrange(len(data)) if rng.random() < 0.5 else rng.randrange(200)] ^= 1 << rng.randrange(8)
         try:
             decoded = from_wire(bytes(data))
-            verify(decoded, program(), depth=Depth.PATHS)
+            inspect(decoded, program(), depth=Depth.PATHS)
         except ProofError:
             continue
         assert decoded.program_name != proof().program_name  # a hint for people; the hash decides
@@ -62,7 +86,7 @@ def test_mutated_messages_are_refused_in_decoding_or_verifying():
 @pytest.mark.parametrize("place", range(len(VECTORS)))
 def test_every_settlement_can_be_told_in_a_sentence(place):
     data = bytes.fromhex(VECTORS[place]["input"])
-    words = payout_in_words(data, bytes.fromhex(VECTORS[place]["output"]))
+    words = payout_in_words(program().program_hash, data, bytes.fromhex(VECTORS[place]["output"]))
     assert words is not None
     if VECTORS[place]["error"] == "none":
         assert f"{VECTORS[place]['payout_sats']} sats" in words

@@ -2,13 +2,15 @@
 
 import struct
 import time
+import tracemalloc
 from dataclasses import replace
 
 import pytest
 
 from btcfi.vm.agreement import Emulator, execute
-from btcfi.vm.elf import ElfError, InstructionRefusedError, parse_elf
+from btcfi.vm.elf import MAX_SYMBOL_NAME, MAX_SYMBOLS, ElfError, InstructionRefusedError, parse_elf
 from btcfi.vm.interpreter import run, run_untraced
+from btcfi.vm.isa import UNIMP, disassemble
 from btcfi.vm.machine import (
     CODE_BASE,
     BreakpointError,
@@ -27,6 +29,7 @@ from btcfi.vm.machine import (
     StoreUnmappedError,
 )
 from btcfi.vm.program import bare_program, load_program, program_from_elf
+from btcfi.vm.step import after
 from tests.support.vm_programs import (
     EBREAK,
     ECALL,
@@ -163,6 +166,7 @@ def test_bytes_that_are_not_the_manifests_are_not_mapped(tmp_path):
     (tmp_path / "p.elf").write_bytes(elf_file([CODE]))
     (tmp_path / "manifest.toml").write_text(
         '[[program]]\nname = "p"\npath = "p.elf"\nelf_sha256 = "00"\nimage_sha256 = "00"\noutput_size = 4\n'
+        "input_size = 4\n"
     )
     with pytest.raises(GuestMismatchError) as caught:
         load_program("p", tmp_path)
@@ -214,3 +218,111 @@ def test_a_difference_between_the_executors_stops_the_settlement():
     with pytest.raises(ExecutorsDisagreeError) as caught:
         execute(program, Wrong(program), b"")
     assert caught.value.field == "registers"
+
+
+def with_sections(segments, *sections, extra=b""):
+    """An ELF file with ``extra`` after it and sections: kind, flags, address, offset in extra, size, link."""
+    data = elf_file(segments, e_shnum=len(sections), e_shentsize=40)
+    rows = b"".join(
+        struct.pack("<10I", 0, kind, flags, address, len(data) + offset, size, link, 0, 4, 16)
+        for kind, flags, address, offset, size, link in sections
+    )
+    whole = bytearray(data + extra + rows)
+    struct.pack_into("<I", whole, 32, len(data) + len(extra))
+    return bytes(whole)
+
+
+def with_symbols(segments, symbols, names):
+    """symbols: (offset of the name, address, size, type)."""
+    table = b"".join(struct.pack("<IIIBBH", name, at, size, kind, 0, 1) for name, at, size, kind in symbols)
+    sections = ((2, 0, 0, 0, len(table), 1), (3, 0, 0, len(table), len(names), 0))
+    return with_sections(segments, *sections, extra=table + names)
+
+
+def test_names_that_overlap_cost_memory_of_the_file_s_size_and_not_of_its_square():
+    """8,192 symbols of 131,072 bytes of names, each the rest of them: 262 kB of file were more than 500 MB of names."""
+    count, size = 8192, 131_072
+    data = with_symbols([CODE], [(n, CODE_BASE, 4, 2) for n in range(count)], b"a" * (size - 1) + b"\0")
+    tracemalloc.start()
+    elf = parse_elf(data)
+    before = tracemalloc.get_traced_memory()[1]
+    assert elf.named == ()
+    assert (before < 4 << 20, tracemalloc.get_traced_memory()[1] < 16 << 20) == (True, True)
+    tracemalloc.stop()
+
+
+def test_a_name_of_every_symbol_is_read_up_to_its_longest_and_tables_up_to_their_largest_count():
+    names = b"\0" + b"x" * MAX_SYMBOL_NAME + b"\0" + b"y" * (MAX_SYMBOL_NAME + 1) + b"\0"
+    symbols = [(1, CODE_BASE, 4, 2), (MAX_SYMBOL_NAME + 2, CODE_BASE, 4, 2), (0, CODE_BASE, 4, 2), (1 << 31, 1, 1, 1)]
+    assert [one.name for one in parse_elf(with_symbols([CODE], symbols, names)).named] == ["x" * MAX_SYMBOL_NAME]
+    many = parse_elf(with_symbols([CODE], [(1, CODE_BASE, 4, 2)] * (MAX_SYMBOLS + 5), b"\0f\0"))
+    assert len(many.named) == MAX_SYMBOLS
+
+
+def test_a_thousand_code_sections_over_a_million_bad_words_are_refused_in_seconds():
+    words = [ECALL, *[0] * 500_000]
+    sections = [(1, 4, CODE_BASE, 0, 4, 0)] * 1000
+    started = time.perf_counter()
+    parse_elf(with_sections([code_segment(words)], *sections))
+    assert time.perf_counter() - started < 5  # the product of both takes a minute
+
+
+def test_a_word_outside_each_code_section_is_not_scanned_and_one_inside_any_is():
+    code = code_segment([ECALL, 0, ECALL, 0, 0])
+    spans = [(1, 4, CODE_BASE, 0, 4, 0), (1, 4, CODE_BASE + 8, 0, 4, 0)]
+    parse_elf(with_sections([code], *spans))
+    with pytest.raises(InstructionRefusedError) as caught:
+        parse_elf(with_sections([code], *spans, (1, 4, CODE_BASE + 8, 0, 12, 0)))
+    assert caught.value.address == CODE_BASE + 12
+
+
+def test_the_compilers_trap_is_named_with_its_function():
+    with pytest.raises(InstructionRefusedError) as caught:
+        parse_elf(with_symbols([code_segment([ECALL, UNIMP])], [(1, CODE_BASE, 8, 2)], b"\0settle\0"))
+    assert (caught.value.within, "unimp" in str(caught.value)) == ("settle", True)
+    assert disassemble(UNIMP, CODE_BASE).startswith("unimp")
+
+
+@pytest.mark.parametrize(
+    ("words", "is_constant"),
+    [([ECALL, 0x1234_5678], True), ([jal(8), 0x1234_5678, ECALL], True), ([i_type(1, 0, 0, 5), 0x1234_5678], False),
+     ([jal(8), ECALL, 0x1234_5678], False), ([jal(8, 1), 0x1234_5678, ECALL], False), ([0x1234_5678], False)],
+    ids=["after a halt", "jumped over", "run into", "jumped to", "returned to", "the entry"],
+)  # fmt: skip
+def test_a_word_that_nothing_leads_to_is_a_constant_and_one_that_is_executed_is_a_foreign_instruction(
+    words, is_constant
+):
+    with pytest.raises(InstructionRefusedError) as caught:
+        parse_elf(elf_file([code_segment(words)]))
+    assert caught.value.is_constant is is_constant
+
+
+def test_an_object_that_is_run_into_is_a_constant_by_its_own_name():
+    code = code_segment([i_type(1, 0, 0, 5), 0x1234_5678, ECALL])
+    with pytest.raises(InstructionRefusedError) as caught:
+        parse_elf(with_symbols([code], [(1, CODE_BASE + 4, 4, 1)], b"\0table\0"))
+    assert (caught.value.within, caught.value.is_constant) == ("table", True)
+
+
+LAST = 0xFFFF_FFF8
+
+
+def at_the_end_of_memory(words):
+    return bare_program(elf_file([code_segment(words, LAST)], entry=LAST), name="end")
+
+
+def test_the_program_counter_wraps_at_the_end_of_memory_on_both_executors():
+    program = at_the_end_of_memory([i_type(1, 0, 0, 5)] * 2)
+    emulator = Emulator(program)
+    for result in (run_untraced(program, b""), emulator.run_checked(b""), emulator.run(b"")):
+        assert (result.stop, result.pc, result.address, result.steps) == (Stop.FETCH_OUTSIDE_CODE, 0, 0, 2)
+    with pytest.raises(FetchOutsideCodeError):
+        execute(program, Emulator(program), b"")
+
+
+def test_the_link_of_the_last_jump_of_memory_is_zero_and_a_plain_step_says_so_too():
+    program = at_the_end_of_memory([ECALL, jal(-4, 1)])
+    program = replace(program, elf=replace(program.elf, entry=LAST + 4))
+    execution = execute(program, Emulator(program), b"")
+    assert (execution.final_registers[1], execution.steps) == (0, 2)
+    assert after(execution.trace.step(0)).registers[1] == 0

@@ -57,7 +57,7 @@ def test_a_retired_program_whose_bytes_changed_or_are_gone_is_not_held_and_the_m
 
 
 def test_a_proof_of_a_retired_program_is_still_checked_by_it_and_a_lie_about_it_is_found(programs):
-    given = bytes.fromhex("00000000") * 28
+    given = bytes(60)
     proof = build_proof(run(load_program("option_settlement"), given))
     assert verify(proof, program_of_proof(proof.program_name, proof.program_hash, programs)).program_name
     with pytest.raises(ProofProgramError):

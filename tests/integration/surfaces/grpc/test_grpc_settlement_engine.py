@@ -20,7 +20,7 @@ from btcfi.adapters.store.spine.tables import BlobRow, OutboxRow
 from btcfi.hashes import sha256
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.round_book import RoundBook
-from btcfi.proofs import settlement_proof
+from btcfi.proofs import wire
 from btcfi.proofs.settlement_proof import build_proof, to_json
 from btcfi.surfaces.grpc.aggregator import Aggregator, start_server
 from btcfi.surfaces.grpc.settlement import SettlementEngine, proof_message
@@ -166,14 +166,14 @@ def test_an_unknown_or_malformed_option_id_has_its_status(engine, option_id: byt
 
 def test_who_asks_for_a_settlement_does_not_wait_for_anybody_s_proof(engine, proof_file: bytes, monkeypatch) -> None:
     stub, _, _ = engine
-    go, begun, read = threading.Event(), threading.Event(), settlement_proof.from_json
+    go, begun, read = threading.Event(), threading.Event(), wire.from_json
 
     def slow(raw: bytes):
         begun.set()
         go.wait(20)
         return read(raw)
 
-    monkeypatch.setattr(settlement_proof, "from_json", slow)
+    monkeypatch.setattr(wire, "from_json", slow)
     with ThreadPoolExecutor(1) as pool:
         try:
             proof = pb.BitVMXProof(proof_file=proof_file)
@@ -195,6 +195,18 @@ def test_a_proof_is_fetched_and_verified_by_running_it_again_and_a_forged_one_sa
     assert stub.VerifyProof(pb.ProofVerification(proof=proof)).valid
     other = pb.BitVMXProof(proof_file=proof_file, program_hash=bytes(32))
     assert "program_hash" in stub.VerifyProof(pb.ProofVerification(proof=other)).reason
+    for name in ("input_commitment", "execution_trace_root", "final_state_hash"):
+        one = pb.BitVMXProof(proof_file=proof_file, **{name: bytes(32)})
+        verdict = stub.VerifyProof(pb.ProofVerification(proof=one))
+        assert (verdict.valid, name in verdict.reason) == (False, True)
+    elements = list(proof.path)
+    for path in (elements[1:], elements[::-1], [*elements, elements[0]]):  # before: its siblings were not looked at
+        verdict = stub.VerifyProof(pb.ProofVerification(proof=pb.BitVMXProof(proof_file=proof_file, path=path)))
+        assert (verdict.valid, "path" in verdict.reason) == (False, True)
+    more = pb.BitVMXProof.FromString(proof.SerializeToString() + b"\x8a\x01\x01x")  # field 17
+    verdict = stub.VerifyProof(pb.ProofVerification(proof=more))
+    assert (verdict.valid, "field 17 is unknown" in verdict.reason) == (False, True)
+    assert stub.VerifyProof(pb.ProofVerification(proof=pb.BitVMXProof(proof_file=proof_file))).valid
     flipped = json.loads(proof_file)
     flipped["output"] = "01" + flipped["output"][2:]
     forged = json.dumps(flipped, sort_keys=True, separators=(",", ":")).encode() + b"\n"

@@ -62,6 +62,8 @@ def test_an_option_is_priced_created_settled_and_verified_through_the_client_alo
         proof = btcfi.proof(settlement)
         held = btcfi.verify(proof)
         assert held.valid
+        looked = btcfi.verify(proof, depth="sample")
+        assert (looked.valid, looked.chance_to_miss, looked.steps_checked[0]) == (None, None, 0)
         assert held.proof_root == btcfi.settlement(settlement).proof_root
         assert btcfi.prices(limit=5).next_cursor is not None
         assert [one.price_cents for one in btcfi.stream_prices(limit=1)] == [SPOT]
@@ -137,6 +139,17 @@ def test_a_busy_server_is_asked_again_after_the_time_it_names():
         btcfi._http = httpx.Client(base_url=btcfi.url, transport=httpx.MockTransport(lambda _request: answers.pop(0)))
         assert btcfi.health().last_price_age_seconds == 1
     assert not answers
+
+
+def test_an_earlier_release_that_calls_a_proof_valid_without_running_it_is_not_repeated():
+    said = {"valid": True, "proof_root": "00" * 32, "program": "p", "steps": 9, "output_hex": "00", "checks": ["paths"]}
+    with Client("http://127.0.0.1:1") as btcfi:
+        for depth, valid in (("execute", True), ("sample", None), ("paths", None)):
+            answer = httpx.Response(200, json=said | {"depth": depth, "failed_check": None})
+            transport = httpx.MockTransport(lambda _request, answer=answer: answer)
+            btcfi._http = httpx.Client(base_url=btcfi.url, transport=transport)
+            found = btcfi.verify(b"{}", depth=depth)
+            assert (found.valid, found.output_hex) == (valid, "00" if valid else None)
 
 
 def test_both_clients_have_the_same_methods_with_the_same_arguments_and_a_sentence_each():

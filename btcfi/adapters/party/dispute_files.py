@@ -1,0 +1,177 @@
+"""What a party keeps of disputed contracts: files that are written once, each before anything of it leaves.
+
+    disputes/contracts/PROPOSAL/   the messages, as they were sent and received; our seed, sealed
+    disputes/cuts/IDENTITY/        a file for each attempt whose cut we committed to: they are counted
+    disputes/faults/               a file for each fault point that we were ever shown, with its contract
+    disputes/claims/               a file for each contract in which we signed a claim: which one
+
+Nothing here is ever written over or removed while the contract's coin may be unspent, so a program that is killed
+between any two writes says the same again, and never anything else. Two terminals cannot both write a name: who comes
+second reads what the first wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.exceptions import InvalidTag
+
+from btcfi.adapters.files import KeystoreExistsError, UntrustedFileError, make_private, read_untrusted, write_private
+from btcfi.adapters.keystore import Keystore
+from btcfi.bitcoin.transaction import OutPoint, Transaction, parse_transaction
+from btcfi.contracts.messages import MAX_MESSAGE_BYTES, canonical
+from btcfi.disputes.garbled.deal_messages import decode_acceptance, decode_proposal
+from btcfi.disputes.garbled.opening import Side
+from btcfi.documents import parse_json
+from btcfi.errors import ConflictError, NotFoundError
+from btcfi.units import Hash32
+
+FOLDER: Final = "disputes"
+"""Of a party's folder."""
+
+_SEED_SIZE: Final = 32
+_NONCE_SIZE: Final = 12
+"""Bytes of AES-GCM's nonce, before what it encrypted."""
+
+_MAX_ROW: Final = 1 << 16
+
+
+class OtherMessageError(ConflictError):
+    """Another message, or row, stands there already: what was answered once is answered so for ever."""
+
+    def __init__(self, contract: str, what: str) -> None:
+        super().__init__(
+            f"dispute {contract[:16]}: another {what} stands in the folder already; nothing was signed. A new attempt "
+            "is a new proposal"
+        )
+        self.contract, self.what = contract, what
+
+
+class DisputeFiles:
+    """The files of one party's disputed contracts."""
+
+    def __init__(self, folder: Path) -> None:
+        """folder: the party's."""
+        self.folder = folder / FOLDER
+
+    # ---- messages
+
+    def names(self) -> list[str]:
+        """Return the contracts that have a proposal, by its id as hex."""
+        return sorted(path.parent.name for path in (self.folder / "contracts").glob("*/proposal"))
+
+    def put(self, name: str, what: str, message: Any) -> None:  # noqa: ANN401 - JSON
+        """Write a message once; the same again is nothing. Raises OtherMessageError where another one stands."""
+        self._once(self._room(name) / what, canonical(message), name, what)
+
+    def find(self, name: str, what: str) -> Any:  # noqa: ANN401 - JSON
+        """Return a message, or None."""
+        path = self._room(name) / what
+        return parse_json(read_untrusted(path, at_most=MAX_MESSAGE_BYTES, what=what), what) if path.exists() else None
+
+    def put_transaction(self, name: str, what: str, transaction: Transaction) -> None:
+        """Write what we are going to send; a later version takes its place."""
+        write_private(self._room(name) / what, transaction.to_bytes())
+
+    def find_transaction(self, name: str, what: str) -> Transaction | None:
+        """Return a transaction that we wrote, or None."""
+        path = self._room(name) / what
+        if not path.exists():
+            return None
+        return parse_transaction(read_untrusted(path, at_most=MAX_MESSAGE_BYTES, what=what))
+
+    # ---- secrets
+
+    def side_of(self, name: str) -> Side:
+        """Return our side. Raises NotFoundError for a contract that is not ours."""
+        for side in Side:
+            if (self._room(name) / f"{side.value}.seed").exists():
+                return side
+        raise NotFoundError("dispute", name[:16], "`btcfi dispute show` has ours")
+
+    def keep_seed(self, name: str, side: Side, seed: bytes, keystore: Keystore) -> bytes:
+        """Seal an attempt's seed into its room once, and return the one that stands there."""
+        random, path = secrets.token_bytes(_NONCE_SIZE), self._room(name) / f"{side.value}.seed"
+        if path.exists():
+            return self.seed(name, side, keystore)
+        sealed = random + keystore.box().encrypt(random, seed, f"{name}/{side.value}".encode())
+        try:
+            write_private(path, sealed, fresh=True)
+        except KeystoreExistsError:
+            return self.seed(name, side, keystore)
+        return seed
+
+    def seed(self, name: str, side: Side, keystore: Keystore) -> bytes:
+        """Return the seed of an attempt. Raises UntrustedFileError for one that was changed, NotFoundError."""
+        path = self._room(name) / f"{side.value}.seed"
+        raw = read_untrusted(path, at_most=_MAX_ROW, what="seed of a dispute")
+        try:
+            return keystore.box().decrypt(raw[:_NONCE_SIZE], raw[_NONCE_SIZE:], f"{name}/{side.value}".encode())
+        except (InvalidTag, ValueError) as e:
+            raise UntrustedFileError(path, "was changed, or is another keystore's", "the seed as it was sealed") from e
+
+    # ---- rows
+
+    def row(self, ledger: str, key: str, value: Any, name: str) -> None:  # noqa: ANN401 - JSON
+        """Write a one-time row; the same again is nothing. name: the contract. Raises OtherMessageError."""
+        self._once(self.folder / ledger / key, canonical(value), name, f"row of {ledger}")
+
+    def find_row(self, ledger: str, key: str) -> Any:  # noqa: ANN401 - JSON
+        """Return a row, or None."""
+        path = self.folder / ledger / key
+        return json.loads(read_untrusted(path, at_most=_MAX_ROW, what=f"row of {ledger}")) if path.exists() else None
+
+    def count(self, ledger: str) -> int:
+        """Return how many rows a ledger has."""
+        folder = self.folder / ledger
+        return sum(not path.name.startswith(".") for path in folder.iterdir()) if folder.is_dir() else 0
+
+    def count_all(self, ledger: str) -> int:
+        """Return how many rows a ledger has in all of its rooms."""
+        folder = self.folder / ledger
+        rooms = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        return sum(self.count(f"{ledger}/{room}") for room in rooms)
+
+    # ---- coins
+
+    def coins(self) -> set[OutPoint]:
+        """Return our coins that contracts name, and our children's; none of what was withdrawn or has ended."""
+        return {coin for name in self.names() for coin in self._coins_of(name)}
+
+    def _coins_of(self, name: str) -> Iterator[OutPoint]:
+        if (self._room(name) / "withdrawn").exists() or (self._room(name) / "ended").exists():
+            return
+        for path in self._room(name).glob("child-*"):
+            child = self.find_transaction(name, path.name)
+            if child is not None:
+                yield child.inputs[1].outpoint
+        half: Any = None
+        if self.side_of(name) is Side.CLAIMANT:
+            half = decode_proposal(self.find(name, "proposal"))
+        elif (kept := self.find(name, "acceptance")) is not None:
+            half = decode_acceptance(kept)
+        for coin in () if half is None else half.coins:
+            yield coin.outpoint
+
+    # ----
+
+    def _room(self, name: str) -> Path:
+        if len(name) != 2 * len(Hash32(bytes(32))) or not set(name) <= set("0123456789abcdef"):
+            raise NotFoundError("dispute", name[:16], "a proposal's id, 64 hex digits")
+        return self.folder / "contracts" / name
+
+    def _once(self, path: Path, data: bytes, name: str, what: str) -> None:
+        make_private(path.parent)
+        if not path.exists():
+            try:
+                write_private(path, data, fresh=True)
+            except KeystoreExistsError:
+                pass  # another terminal was first: looked at like one of before
+            else:
+                return
+        if read_untrusted(path, at_most=MAX_MESSAGE_BYTES, what=what) != data:
+            raise OtherMessageError(name, what)
