@@ -125,7 +125,7 @@ def sign_opening(
     for index in opening.inputs(side.other):
         if opening.spent[index].script in wallet:
             raise CoinNotTheirsError(side.other.value, str(opening.transaction.inputs[index].outpoint))
-    found = {}
+    found: dict[int, tuple[bytes, ...]] = {}
     for index in opening.inputs(side):
         key = wallet.get(opening.spent[index].script)
         if key is None:
