@@ -122,7 +122,8 @@ def test_a_child_takes_no_code_from_the_folder_in_which_its_party_happens_to_run
         (tmp_path / name).write_text(f"open({str(tmp_path / 'taken')!r}, 'w').close()\nraise SystemExit\n")
     program = (
         "from btcfi.adapters.party.guest import GuestAside\nfrom btcfi.vm.program import load_program\n"
-        "guest = GuestAside(load_program('option_settlement'))\nprint(len(guest.prove(b'')[1]))\nguest.close()\n"
+        "guest = GuestAside(load_program('option_settlement'))\n"
+        "print(len(guest.prove(bytes(guest.program.input_size.base))[1]))\nguest.close()\n"
     )
     root = str(Path(__file__).parents[3])
     done = subprocess.run(
