@@ -7,7 +7,7 @@ from btcfi.swaps.book import INACTIVE_SECONDS, ORACLE, BookStatus
 from btcfi.swaps.contract import CONTRACTS, LOT, MAX_BASIS_PPM, MAX_TARGET_PPM, Rates, burn_fee, close_fee
 from btcfi.swaps.errors import SwapRefusedError
 from btcfi.swaps.ledger import SwapLedger
-from btcfi.swaps.prices import DAY, HOUR, MAX_SLOTS
+from btcfi.swaps.prices import HOUR, MAX_SLOTS
 from btcfi.swaps.returns import Prices, Side
 
 PROVIDERS, TAKERS = tuple(f"provider-{number}" for number in range(30)), ("tom", "tim", "tea")
@@ -18,7 +18,7 @@ class Chance:
     """One ledger and one generator. ``step`` does an action, or has it refused, and checks what must hold."""
 
     def __init__(self, seed):
-        self.random = random.Random(seed)  # noqa: S311 - chance of a test
+        self.random = random.Random(seed)
         self.ledger, self.now = SwapLedger(), 1_000_000
         self.prices = {name: Prices(asset=50_000, margin=50_000) for name in NAMES}
         self.done, self.refused, self.names = {}, {}, {}
@@ -113,9 +113,11 @@ class Chance:
             )
             for name, one in self.prices.items()
         }
-        for name in moved:
-            if CONTRACTS[name].asset == "BTC":
-                moved[name] = Prices(asset=moved[name].margin, margin=moved[name].margin)
+        moved |= {
+            name: Prices(asset=one.margin, margin=one.margin)
+            for name, one in moved.items()
+            if CONTRACTS[name].asset == "BTC"
+        }
         events = self.ledger.post(moved, settles=settles, caller=ORACLE, now=self.now)
         self.prices = moved
         return events
