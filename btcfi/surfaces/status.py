@@ -19,6 +19,7 @@ from btcfi.options import expiry, order
 from btcfi.oracle import announcement, attestation, path_evidence, submission
 from btcfi.proofs import errors as proof_errors
 from btcfi.surfaces.rest import errors as rest_errors
+from btcfi.swaps import errors as swap_errors
 from btcfi.vm import machine
 
 
@@ -49,6 +50,7 @@ ROWS: dict[type[Exception], Row] = {
     node.DatadirInUseError: Row(exit_code=73, http=500, grpc="INTERNAL"),
     node.TxRejectedError: Row(exit_code=65, http=409, grpc="FAILED_PRECONDITION"),
     wallet.InsufficientFundsError: Row(exit_code=65, http=409, grpc="FAILED_PRECONDITION"),
+    swap_errors.SwapRefusedError: Row(exit_code=65, http=409, grpc="FAILED_PRECONDITION"),
     keystore.WrongPassphraseError: Row(exit_code=77, http=401, grpc="UNAUTHENTICATED"),
     adaptor.WrongAdaptorError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     option.WrongSignatureError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
