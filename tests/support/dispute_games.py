@@ -14,11 +14,13 @@ from btcfi.adapters.consensus import scripts_hold
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxIn
 from btcfi.disputes.claims import knock_out_claim, mean_claim, median_claim, price_claim
 from btcfi.disputes.garbled import presign
+from btcfi.disputes.garbled.chains import bits_of, total
 from btcfi.disputes.garbled.game import Stage, position
 from btcfi.disputes.garbled.graph import Graph
 from btcfi.disputes.garbled.opening import Side
 from btcfi.disputes.garbled.setup import Verdict
 from btcfi.errors import BtcfiError
+from btcfi.oracle.attestation import attest
 from btcfi.units import Height, Sats, Txid
 from tests.support.disputing import RANGES, Dispute, secret
 
@@ -349,11 +351,11 @@ class Liar:
         if here.number is None:
             return
         read = (here.number, here.silent)
-        yield from self._once(
-            ("release", read),
-            lambda: presign.build_release(graph, dispute.of_claims, read, both=dispute.p.both),
-        )
-        if "reveal" in self.does and attested is not None:
+        if here.stage is Stage.HELD:
+            yield from self._once(
+                ("release", read), lambda: presign.build_release(graph, dispute.of_claims, read, both=dispute.p.both)
+            )
+        if "reveal" in self.does and attested is not None and here.stage is Stage.CHALLENGED:
             yield from self._once(
                 ("reveal", read),
                 lambda: presign.build_reveal(
@@ -378,7 +380,7 @@ class Liar:
         if here.number is None:
             return
         read = (here.number, here.silent)
-        if "challenge" in self.does and graph.terms.is_lazy:
+        if "challenge" in self.does and here.stage is Stage.HELD:
             yield from self._once(
                 ("challenge", read),
                 lambda: presign.build_challenge(graph, dispute.of_silence, read, both=dispute.v.both),
@@ -457,6 +459,42 @@ def shortfalls(dispute, end, outcomes, *, bond_spent=0):
     }
 
 
-def without(attested, place, value):
-    """Attestations in which one digit says another value, with the scalars that there are."""
-    return replace(attested, values={**attested.values, place: value})
+class Several:
+    """A ledger of an oracle that signs whatever it is asked to."""
+
+    def claim(self, *, oracle_key, event, outcome):
+        """Return the outcome, whatever was signed before."""
+        return outcome
+
+
+def signed_by(dispute, oracle, outcomes, digits=None):
+    """What an oracle signs of each event: by digit and bit, a scalar. digits: only the first so many of each event."""
+    found = []
+    for event, outcome in zip(dispute.announcements, outcomes, strict=True):
+        one = attest(dispute.secrets[oracle], event[oracle], outcome, Several())
+        count = len(one.signatures)
+        bits = [(at, outcome >> (count - 1 - at) & 1) for at in range(count)][:digits]
+        found.append({(at, bit): one.signatures[at][32:] for at, bit in bits})
+    return found
+
+
+def best_of(dispute, which, outcomes, signed):
+    """What a set of oracles' scalars make of outcomes: where one is missing, that of the other bit, or a made-up one.
+
+    signed: of each oracle a list of what it signed, as ``signed_by`` gives it.
+    """
+    graph, values, secrets = dispute.graph, {}, {}
+    for place in graph.points.priced_places:
+        digit = graph.points.digit(place)
+        event = digit.event
+        values[place] = outcomes[event] >> digit.low_bit & (1 << digit.width) - 1
+        count = graph.terms.events[event][0].event.signed_digits
+        parts = []
+        for oracle in graph.terms.sets[which]:
+            has = {key: one for said in reversed(signed.get(oracle, [])) for key, one in said[event].items()}
+            parts += [
+                has.get((at, bit)) or has.get((at, 1 - bit)) or secret("made up", oracle, place, at)
+                for at, bit in bits_of(digit, values[place], count)
+            ]
+        secrets[place] = total(parts)
+    return presign.Attested(which=which, values=values, secrets=secrets)

@@ -415,11 +415,9 @@ class DisputeDesk:
         here = self._position(name, graph)
         if here.stage not in {Stage.OPEN, Stage.SILENT}:
             raise StepOutOfOrderError(name, f"it is {here.stage}: an opening in a block, and no claim yet,")
-        attested = attested or self._attested(graph, self._claimed_of(name)) or self._shown(name, graph, here)
+        attested = attested or self._attested(graph) or self._shown(name, graph, here)
         if attested is None:
             raise NotFoundError("attestations", name[:16], f"{graph.terms.threshold} oracles must agree on each event")
-        if graph.terms.is_lazy and self._node.block_count() >= graph.terms.last_claim_height:
-            raise StepOutOfOrderError(name, f"a claim by block {graph.terms.last_claim_height}: now the refund")
         return self._claim(name, made, graph, here, attested)
 
     def _claim(self, name: str, made: Deal, graph: Graph, here: Position, attested: Attested) -> Transaction:
@@ -516,18 +514,17 @@ class DisputeDesk:
         ripe = here.at is not None and following >= here.at + terms.dispute_blocks
         read = (here.number or 0, here.silent)
         if here.stage in {Stage.OPEN, Stage.SILENT}:
-            attested = self._attested(graph, self._claimed_of(name)) or self._shown(name, graph, here)
-            late = terms.is_lazy and following > terms.last_claim_height
-            if attested is not None and following > terms.claim_height and not late:
+            attested = self._attested(graph) or self._shown(name, graph, here)
+            if attested is not None and following > terms.claim_height:
                 return ("claim", self._claim(name, made, graph, here, attested)), None
-            if here.stage is Stage.OPEN and (attested is None or late) and following > terms.refund_height:
+            if here.stage is Stage.OPEN and attested is None and following > terms.refund_height:
                 refund = presign.build_refund(graph, self._claims(name, graph), both=own["both"])
                 return ("refund", self._send(name, refund)), None
         elif here.stage is Stage.HELD and ripe:
             release = presign.build_release(graph, self._claims(name, graph), read, both=own["both"])
             return ("release", self._send(name, release)), None
         elif here.stage is Stage.CHALLENGED:
-            attested = self._attested(graph, self._claimed_of(name)) or self._silence_shown(name, graph)
+            attested = self._attested(graph) or self._silence_shown(name, graph)
             if attested is None:
                 raise NotFoundError("attestations", name[:16], "those that were claimed")
             self._write_claim(name, made, graph, attested)  # the digits of the claim that we signed, and no others
@@ -584,12 +581,10 @@ class DisputeDesk:
     def _answer_held(
         self, name: str, graph: Graph, here: Position
     ) -> tuple[tuple[str, Transaction] | None, Verdict | None]:
-        attested, payouts = self._attested(graph), graph.terms.claim.payouts
-        unseen = (here.at or 0) + (graph.terms.dispute_blocks + 1) // 2
-        if attested is None and self._node.block_count() + 1 < unseen:
-            raise NotFoundError("attestations", name[:16], f"known by block {unseen}, or the claim is challenged")
-        # by what it pays: ranges that pay the same have one transaction, and nobody can tell them apart
-        if attested is not None and payouts[here.number or 0] == payouts[_range_of(graph, _outcomes(graph, attested))]:
+        attested = self._attested(graph)
+        if attested is None:
+            raise NotFoundError("attestations", name[:16], "without them a claim cannot be judged before it is shown")
+        if here.number == _range_of(graph, _outcomes(graph, attested)):
             return None, Verdict.RIGHT
         challenge = presign.build_challenge(
             graph, self._silence(name, graph), (here.number or 0, here.silent), both=self._own(name)["both"]
@@ -731,16 +726,8 @@ class DisputeDesk:
     def _silence(self, name: str, graph: Graph) -> presign.SilencePresignatures:
         return messages.decode_silence(graph, wire.decode_letter(self.files.find(name, "openings")).more)
 
-    def _claimed_of(self, name: str) -> list[int] | None:
-        """Return the outcomes of the one claim that we signed; None where we signed none."""
-        row = self.files.find_row("claims", name)
-        return None if row is None else list(row["outcomes"])
-
-    def _attested(self, graph: Graph, said: Sequence[int] | None = None) -> Attested | None:
-        """Return the outcomes as the first set of oracles attested them that agrees on every event; None: none does.
-
-        said: those that we claimed: what another set attested since is not looked at.
-        """
+    def _attested(self, graph: Graph) -> Attested | None:
+        """Return the outcomes as the first set of oracles attested them that agrees on every event; None: none does."""
         known = self._store.attestations()
         found: list[Mapping[int, Attestation]] = [
             {place: one for place, said in enumerate(event)
@@ -752,7 +739,7 @@ class DisputeDesk:
             for event in found:
                 said = {event[one].outcome if one in event else None for one in oracles}
                 outcomes.append(said.pop() if len(said) == 1 else None)
-            if None not in outcomes and (said is None or list(said) == outcomes):
+            if None not in outcomes:
                 return presign.attested_of(graph, [one for one in outcomes if one is not None], found, which)
         return None
 

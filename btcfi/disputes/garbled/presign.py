@@ -232,9 +232,7 @@ def attested_of(graph: Graph, outcomes: Sequence[int], attestations: Attestation
     return Attested(which=which, values=values, secrets=secrets)
 
 
-def _told(
-    entries: Sequence[Entry], garbler: Garbler, attested: Attested
-) -> dict[Entry, tuple[int, bytes]]:
+def _told(entries: Sequence[Entry], garbler: Garbler, attested: Attested) -> dict[Entry, tuple[int, bytes]]:
     """Return of each entry what the claimant says, and its point's secret."""
     found = {}
     for entry in entries:

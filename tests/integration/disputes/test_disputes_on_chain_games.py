@@ -8,7 +8,6 @@ as ``dispute_games.Ledger`` counts them; the same roads stand in ``test_disputes
 
 import os
 import random
-from dataclasses import replace
 from itertools import product
 
 import pytest
