@@ -401,8 +401,9 @@ class End:
     ledger: Ledger
 
 
-def played(dispute, players, *, delay=0, cuts=()):
+def played(dispute, players, *, delay=0, cuts=(), idle=START):
     """Play a game to its end. delay: blocks that an honest transaction waits. cuts: heights, and depths undone there.
+    idle: who is honest is away until this block.
 
     players: honest ones and at most one liar.
     """
@@ -414,7 +415,7 @@ def played(dispute, players, *, delay=0, cuts=()):
         block = [move for liar in liars for move in liar.moves(ledger)]
         for one in honest:
             wanted = one.wants(ledger)
-            if wanted is None:
+            if wanted is None or ledger.height < idle:
                 continue
             waiting.setdefault(wanted.txid, ledger.height + 1)
             if ledger.height + 1 >= waiting[wanted.txid] + delay:

@@ -166,8 +166,9 @@ class DisputeTerms:
         if not 0 <= self.claim_height < self.silence_height:
             raise InvalidInputError("silence_height", f"{self.silence_height}", f"above {self.claim_height}")
         earliest = self.silence_height + self.dispute_blocks
-        if not earliest <= self.refund_height < FIRST_TIME:
-            raise InvalidInputError("refund_height", f"{self.refund_height}", f"{earliest} to {FIRST_TIME - 1}")
+        latest = FIRST_TIME - 1 - 5 * self.dispute_blocks  # or the bond's height would be a time, long gone
+        if not earliest <= self.refund_height <= latest:
+            raise InvalidInputError("refund_height", f"{self.refund_height}", f"{earliest} to {latest}")
 
     def _check_keys(self) -> None:
         one, other = self.claimant, self.verifier

@@ -24,6 +24,7 @@ from tests.support.dispute_games import (
     Liar,
     Player,
     contract_of,
+    outcomes_of,
     played,
     shortfalls,
 )
@@ -38,7 +39,6 @@ LONG = [
     pytest.param(name, marks=pytest.mark.slow) for name in ("median3", "mean8", "mean30-lazy", "knock-out30-lazy")
 ]  # fmt: skip
 P, V = Side.CLAIMANT, Side.VERIFIER
-NOBODY = {P: 0, V: 0}
 
 
 def told(name, which=0):
@@ -162,3 +162,56 @@ def test_each_deadline_leaves_all_blocks_but_one_and_who_is_later_loses(what):
     known = what != "answer to silence"
     assert late(name, side, blocks - 1, liar, known=known) == 0
     assert late(name, side, blocks, liar, known=known) >= least
+
+
+# ---- rules of honest play, each switched off
+
+
+class ByNumber(Player):
+    """Objects to another number, although it pays the same: a transaction does not tell which of them was meant."""
+
+    def _objects(self, here, known, following):
+        return here.number != self.dispute.right(outcomes_of(self.dispute.graph, known))
+
+
+class Patient(Player):
+    """Waits for the oracles, however long, before it objects to a claim that shows nothing."""
+
+    def _objects(self, here, known, following):
+        return known is not None and super()._objects(here, known, following)
+
+
+class Late(Player):
+    """Claims as soon as it can, however late that is."""
+
+    def _claimant(self, ledger, here, known, ripe, following):
+        found = super()._claimant(ledger, here, known, ripe, following)
+        return "claim" if known is not None and found == "refund" else found
+
+
+def test_a_range_that_pays_the_same_is_not_objected_to_or_the_bond_is_lost():
+    """A knock-out's rebate of nothing and its first range: their claims are one transaction."""
+    dispute, outcomes, attested = told("knock-out3-lazy")
+    assert dispute.terms.claim.payouts[0] == dispute.terms.claim.payouts[-1]
+    for verifier, lost in ((Player, 0), (ByNumber, dispute.terms.challenge_bond - 900)):
+        end = played(dispute, [Player(dispute, P, attested), verifier(dispute, V, attested)])
+        assert shortfalls(dispute, end, outcomes) == {P: 0, V: lost}
+
+
+def test_a_claim_that_nothing_is_known_of_is_objected_to_while_there_is_time_or_it_is_paid():
+    dispute, outcomes, attested = told("call-lazy")
+    for verifier, lost in ((Player, 0), (Patient, 7_999_400)):
+        end = played(dispute, [Liar(dispute, P, None), verifier(dispute, V, attested, since=CLAIM + 2 * BLOCKS)])
+        assert shortfalls(dispute, end, outcomes)[V] == lost
+
+
+def test_who_comes_too_late_to_answer_a_challenge_takes_the_refund_or_loses_all():
+    """The verifier's bond has gone home by then, and digits are shown by spending it."""
+    dispute, outcomes, attested = told("call-lazy")
+    since = dispute.terms.bond_height
+    for claimant, stage in ((Player, Stage.REFUNDED), (Late, Stage.OVERDUE)):
+        end = played(dispute, [claimant(dispute, P, attested, since), Liar(dispute, V, None)], delay=0, idle=since)
+        assert end.stage is stage
+    on_time = dispute.terms.last_claim_height - 1
+    end = played(dispute, [Player(dispute, P, attested, on_time), Liar(dispute, V, None)], delay=0, idle=on_time)
+    assert (end.stage, shortfalls(dispute, end, outcomes)[P]) == (Stage.PAID, 0)

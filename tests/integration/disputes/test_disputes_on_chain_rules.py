@@ -13,9 +13,10 @@ from btcfi.disputes.garbled.graph import Graph
 from btcfi.disputes.garbled.opening import Side
 from btcfi.disputes.garbled.presign import read_claim
 from btcfi.disputes.garbled.setup import Commitments, Verdict
+from btcfi.disputes.garbled.terms import FIRST_TIME
 from btcfi.errors import InvalidInputError
-from btcfi.units import Sats, Txid
-from tests.support.dispute_games import BLOCKS, REFUND, START, contract_of, overdue_of, payout_of
+from btcfi.units import Height, Sats, Txid
+from tests.support.dispute_games import BLOCKS, REFUND, SILENCE, START, contract_of, overdue_of, payout_of
 from tests.support.disputing import RANGES, Dispute, secret
 
 pytestmark = pytest.mark.integration
@@ -94,11 +95,12 @@ def test_nothing_that_means_i_win_can_be_mined_while_the_other_side_s_answer_has
     for output, spend in every:
         if not spend.wins:
             continue
+        born = START if output == "open" else SILENCE + 1
         answers = [one for where, one in every if where == output and not one.wins and one.by is not spend.by]
         for answer in answers:
-            waits = first_block(spend.transaction, START) - first_block(answer.transaction, START)
+            waits = first_block(spend.transaction, born) - first_block(answer.transaction, born)
             assert waits >= BLOCKS - 1, (output, spend.name, answer.name)
-        assert answers or first_block(spend.transaction, START) == START + BLOCKS
+        assert answers or first_block(spend.transaction, born) == born + BLOCKS
 
 
 @pytest.mark.parametrize("name", ["call", "call-lazy"])
@@ -161,6 +163,13 @@ def test_of_one_block_the_other_side_would_have_none():
     with pytest.raises(InvalidInputError, match="dispute_blocks"):
         _ = Dispute(blocks=1).terms
     assert Dispute(blocks=2).terms.dispute_blocks == 2
+
+
+def test_no_height_of_the_game_is_a_time():
+    terms = Dispute(claim_height=10).terms
+    assert replace(terms, refund_height=Height(FIRST_TIME - 61)).bond_height == FIRST_TIME - 1
+    with pytest.raises(InvalidInputError, match="refund_height"):
+        replace(terms, refund_height=Height(FIRST_TIME - 60))
 
 
 def test_a_needless_challenge_costs_no_less_than_what_it_takes_from_the_claimant():
