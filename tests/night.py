@@ -45,6 +45,11 @@ INTERLEAVINGS, INTERLEAVING_ROUNDS = 2_000, 50
 MODEL = "tests/property/adapters/party/test_party_interleavings.py"
 WALK = "tests/integration/docs/test_docs_two_parties.py"
 SHAPES = "tests/integration/payoffs/test_payoffs_shapes_on_chain.py"
+GAMES = 1_000
+"""Of disputed contracts, a template: CI plays 40 of three templates."""
+DISPUTES = tuple(
+    f"tests/integration/disputes/test_disputes_on_chain_{of}.py" for of in ("games", "oracles")
+)  # fmt: skip
 FLEET = "tests/integration/docs/test_docs_fleet.py"
 TUTORIAL = "tests/integration/docs/test_docs_tutorial.py"
 
@@ -196,6 +201,11 @@ PARTS: tuple[Part, ...] = (
         name="shapes", about="every named shape on both nodes: settled at five prices, closed, rolled, refunded",
         minutes=2, command=(*PYTEST, "-n", "0", "-rsP", "-m", "slow or not slow", SHAPES), figures=shown_figures,
         lacks=no_bitcoind,
+    ),
+    Part(
+        name="disputes", about=f"{GAMES:,} games of each disputed contract, means and knock-outs of 30 among them",
+        minutes=60, command=(*PYTEST, "-n", "0", "-rsP", "-m", "slow or not slow", *DISPUTES), figures=shown_figures,
+        environment={"BTCFI_TEST_GAMES": str(GAMES), "BTCFI_TEST_SEED": "{seed}"},
     ),
     Part(
         name="prices", about=f"{ATTACKS:,} random attacks on the agreed price for each size up to 9", minutes=20,

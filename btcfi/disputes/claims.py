@@ -23,7 +23,10 @@ from btcfi.errors import InvalidInputError
 from btcfi.units import Sats
 
 RANGE: Final = "range"
-"""The digit, or digits, by which the asserting side says the range."""
+"""The digit by which the asserting side says the range: one, however many there are.
+
+Two digits could say one range by the signature that fixes the outputs, and another by a signature of their own.
+"""
 
 MAX_EVENTS: Final = 64
 """Outcomes that one claim is made of."""
@@ -78,8 +81,6 @@ class Shape:
 
     price: tuple[int, ...] = (5, 5, 4, 4)
     """Wires of each digit of an outcome, least significant first."""
-    range_width: int = 5
-    """Wires of a digit of the range's number, at most."""
 
     @property
     def bits(self) -> int:
@@ -198,16 +199,7 @@ class _Making:
         return builder.choose(ended, (negate(said[count]),), (wrong,))[0]
 
     def _range_number(self, count: int) -> Number:
-        bits = max((count - 1).bit_length(), 1)
-        number: list[Literal] = []
-        while len(number) < bits:
-            width = min(self.shape.range_width, bits - len(number))
-            values = 1 << width
-            if len(number) + width == bits:  # the most significant digit says no more than is needed
-                values = ((count - 1) >> len(number)) + 1
-            place = len(number) // self.shape.range_width
-            number += self.builder.digit(Digit(name=f"{RANGE}.{place}", width=width, values=max(values, 1)))
-        return tuple(number)
+        return self.builder.digit(Digit(name=f"{RANGE}.0", width=(count - 1).bit_length(), values=count))
 
     def claim(
         self, name: str, payouts: Sequence[Sats], wrong: Literal, range_of: Callable[[Outcomes], NDArray[np.intp]]

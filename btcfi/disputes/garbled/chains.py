@@ -56,27 +56,12 @@ class Points:
         self._digits = [[DigitPoints(announcement=one) for one in event] for event in terms.events]
         self._attested: dict[tuple[int, int, int], Any] = {}
         places = range(len(circuit.digits))
-        self.range_places = tuple(place for place in places if circuit.digits[place].event is None)
+        self.range_place = next(place for place in places if circuit.digits[place].event is None)
         self.priced_places = tuple(place for place in places if circuit.digits[place].event is not None)
 
     def digit(self, place: int) -> Digit:
         """Return the digit at a place."""
         return self.terms.claim.circuit.digits[place]
-
-    def range_values(self, number: int) -> dict[int, int]:
-        """Return the value of each of a range's digits, by its place. Raises InvalidInputError for no range."""
-        if not 0 <= number < len(self.terms.claim.payouts):
-            raise InvalidInputError("range", str(number), f"0 to {len(self.terms.claim.payouts) - 1}")
-        found, rest = {}, number
-        for place in self.range_places:
-            found[place] = rest & (1 << self.digit(place).width) - 1
-            rest >>= self.digit(place).width
-        return found
-
-    def of_range(self, number: int) -> Any:  # noqa: ANN401 - cffi has no types
-        """Return the point of a range: the sum of its digits' labels."""
-        points = [self.label(place, value) for place, value in self.range_values(number).items()]
-        return points[0] if len(points) == 1 else secp256k1.sum_points(points)
 
     def label(self, place: int, value: int) -> Any:  # noqa: ANN401 - cffi has no types
         """Return the point of a digit's value."""
@@ -99,11 +84,6 @@ class Points:
             return self.label(entry.place, value)
         attested = self.attested(entry.place, value, which)
         return secp256k1.sum_points([self.label(entry.place, value), attested]) if entry.labelled else attested
-
-    @property
-    def range_entries(self) -> tuple[Entry, ...]:
-        """A signature for each of the range's digits but the first: with the range's own they tell every label."""
-        return tuple(Entry(place=place, labelled=True, attested=False) for place in self.range_places[1:])
 
     @property
     def price_entries(self) -> tuple[Entry, ...]:

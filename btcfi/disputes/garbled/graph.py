@@ -72,10 +72,10 @@ class Graph:
 
     @cached_property
     def _claims(self) -> list[Leaf]:
-        sender, range_entries = self.terms.claimant.claim, self.points.range_entries
+        sender = self.terms.claimant.claim
         if self.terms.is_lazy:
-            return [script_of(sender, self.terms.verifier.claim, 1 + len(range_entries))]
-        signatures = 1 + len(range_entries) + len(self.points.price_entries)
+            return [script_of(sender, self.terms.verifier.claim, 1)]
+        signatures = 1 + len(self.points.price_entries)
         return [script_of(sender, key, signatures) for key in self.terms.verifier.digits]
 
     @cached_property
@@ -238,9 +238,7 @@ class Graph:
     def claim_chain(self, leaf: int, *, silent: Parent) -> Chain:
         """Return what the verifier pre-signs of claims by one leaf: in an eager contract one a set of oracles."""
         _, value = self.parent(silent=silent)
-        entries = self.points.range_entries
-        if not self.terms.is_lazy:
-            entries += self.points.price_entries
+        entries = () if self.terms.is_lazy else self.points.price_entries
         key = self.terms.verifier.claim if self.terms.is_lazy else self.terms.verifier.digits[leaf]
         return Chain(
             leaf=self._claims[leaf], key=key, entries=entries, which=leaf, transaction=self.claim(0, silent=silent),

@@ -134,11 +134,8 @@ def test_one_range_alone_makes_no_claim():
         knock_out_claim(ranges_of(3), 2, barrier=1 << BITS, up=True, rebate=Sats(0))
 
 
-def test_a_number_of_the_range_that_its_digits_cannot_say_does_not_exist():
-    claim = price_claim(ranges_of(257))
+@pytest.mark.parametrize("count", [2, 17, 257, 300])
+def test_one_digit_says_the_range_and_nothing_that_is_none(count):
+    claim = price_claim(ranges_of(count))
     digits = {digit.name: digit.values for digit in claim.circuit.digits if digit.name.startswith(RANGE)}
-    assert digits == {"range.0": 32, "range.1": 9}
-    # 9 * 32 numbers can be said, 257 mean something: each other one is wrong whatever the price is
-    numbers = np.arange(257, 288)
-    for price in (0, 60_000, TOP):
-        assert claim.circuit.are_wrong(said(claim, np.full((1, 31), price), numbers)).all()
+    assert digits == {"range.0": count}
