@@ -16,15 +16,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
+from math import comb
 from typing import Final
 
 from btcfi import secp256k1
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.wallet import Coin
+from btcfi.contracts.mandate import DisputeFacts
+from btcfi.contracts.messages import Role
 from btcfi.contracts.setup import WrongMessageError
 from btcfi.disputes.claims import Claim, Ranges, knock_out_claim, mean_claim, median_claim, price_claim
 from btcfi.disputes.garbled.graph import Graph
-from btcfi.disputes.garbled.opening import Opening, build_opening, contribution
+from btcfi.disputes.garbled.opening import Opening, Side, build_opening, contribution
 from btcfi.disputes.garbled.setup import CONSERVATIVE, Commitments, Subject
 from btcfi.disputes.garbled.terms import ClaimantKeys, DisputeTerms, VerifierKeys
 from btcfi.errors import InvalidInputError
@@ -33,6 +36,10 @@ from btcfi.oracle.announcement import Announcement
 from btcfi.units import Hash32, Height, Sats, UnixSeconds
 
 _SETUP_SIGNED_TAG: Final = "BTCFi/dispute/first-message/v1"
+
+
+ROLES: Final = {Side.CLAIMANT: Role.SELLER, Side.VERIFIER: Role.BUYER}
+"""What each side is to its mandate: the claimant writes what the verifier buys."""
 
 
 class Kind(StrEnum):
@@ -104,6 +111,29 @@ class Draft:
     """Of the opening."""
     valid_until: UnixSeconds
     """From this second of one's own clock on nothing of it is signed that was not signed before."""
+
+    def puts_in(self, side: Side) -> Sats:
+        """Return what a side puts in, which is all that it can lose, the opening's fee apart; at least nothing."""
+        own = self.collateral + self.bond if side is Side.CLAIMANT else self.challenge_bond
+        return Sats(max(0, own - self.premium if side is Side.CLAIMANT else own + self.premium))
+
+    @property
+    def sets(self) -> int:
+        """How many sets of oracles there are. Raises InvalidInputError where no set is enough."""
+        oracles = len(self.events[0]) if self.events else 0
+        if not 1 <= self.threshold <= oracles:
+            raise InvalidInputError("threshold", f"{self.threshold}", "1 to as many as there are oracles")
+        return comb(oracles, self.threshold)
+
+    def facts(self, side: Side, *, proposer: bytes | None) -> DisputeFacts:
+        """Return what a side's mandate judges. proposer: None where the proposal is our own."""
+        return DisputeFacts(
+            role=ROLES[side], proposer=proposer, kind=self.payoff.kind.value, events=self.events,
+            threshold=self.threshold, collateral=self.collateral, bond=self.bond, challenge_bond=self.challenge_bond,
+            premium=self.premium, stake=self.puts_in(side), rate=self.rate, fee=self.fee,
+            dispute_blocks=self.dispute_blocks, claim_height=self.claim_height, silence_height=self.silence_height,
+            refund_height=self.refund_height,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

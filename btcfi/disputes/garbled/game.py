@@ -68,6 +68,8 @@ class Position:
     number: int | None = None
     """The range that was claimed."""
     silent: Parent = False
+    silence: Transaction | None = None
+    """The claim of silence, where there was one: it shows what was attested."""
 
 
 def position(graph: Graph, spends: Spends, opening: tuple[Transaction, Height] | None) -> Position:
@@ -93,6 +95,7 @@ def _after(
     graph: Graph, here: Position, claims: Mapping[Txid, tuple[int, Parent]], spend: Transaction, at: Height
 ) -> Position:
     stage, claim, number, silent = Stage.CLOSED, here.claim, here.number, here.silent
+    silence = here.silence
     lazy = graph.terms.is_lazy
     if here.stage in {Stage.OPEN, Stage.SILENT}:
         if spend.txid in claims:
@@ -100,7 +103,7 @@ def _after(
         elif here.stage is Stage.SILENT:
             stage = Stage.SILENCE_ENDED if spend.txid == graph.silent_end.txid else Stage.CLOSED
         elif spend.txid == graph.silence.txid:
-            stage = Stage.SILENT
+            stage, silence = Stage.SILENT, spend
         elif spend.txid == graph.refund.txid:
             stage = Stage.REFUNDED
     elif here.stage is Stage.HELD and number is not None:
@@ -113,7 +116,7 @@ def _after(
     else:  # an escrow: by its key path the verifier took it, by its leaf the claimant
         spent = next(one for one in spend.inputs if here.last is not None and one.outpoint == last_of(here.last)[0])
         stage = Stage.DISPROVED if len(spent.witness) == 1 else Stage.PAID
-    return Position(stage=stage, last=spend, at=at, claim=claim, number=number, silent=silent)
+    return Position(stage=stage, last=spend, at=at, claim=claim, number=number, silent=silent, silence=silence)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,14 +18,15 @@ carries its range alone, and what it does not pay is held:
 
 All are of version 3 with an anchor, so a child pays their fees and their txids are known before the opening is signed.
 
-**Which claim is mined is what is paid**: the verifier's first signature fixes a claim's outputs. **A price that nobody
-attested cannot be claimed**: a priced digit is signed under its label's point plus the points of a set of oracles.
-**The verifier needs the chain alone**: each priced digit is signed once more under the oracles' points by themselves,
-so their secrets can be taken off. Each set of oracles has leaves and keys of its own, or signatures of two sets could
-be mixed until nobody can read them; in every set of ``threshold`` at least one is honest, so no digit has two values.
-**Silence cannot be claimed of attestations that the claimant never got**: the claim of silence carries them. **The
-verifier's bond stays until no answer can need it any more**: no claim waits until it is gone. The digits are shown by
-spending it, so that the signatures that show them do not hang on which range was claimed.
+**Which claim is mined is what is paid**: the verifier's first signature fixes a claim's outputs, and no two ranges have
+one transaction, also where they pay the same. **A price that nobody attested cannot be claimed**: a priced digit is
+signed under its label's point plus the points of a set of oracles. **The verifier needs the chain alone**: each priced
+digit is signed once more under the oracles' points by themselves, so their secrets can be taken off. Each set of
+oracles has leaves and keys of its own, or signatures of two sets could be mixed until nobody can read them; in every
+set of ``threshold`` at least one is honest, so no digit has two values. **Silence cannot be claimed of attestations
+that the claimant never got**: the claim of silence carries them. **The verifier's bond stays until no answer can need
+it any more**: no claim waits until it is gone. The digits are shown by spending it, so that the signatures that show
+them do not hang on which range was claimed.
 
 Keys are separate for each use, and the verifier's fresh in every attempt, so signatures of two attempts never fit
 together. Pure: everything here is computed from the terms. Source: findings on garbled disputes and their review.
@@ -33,6 +34,7 @@ together. Pure: everything here is computed from the terms. Source: findings on 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import product
@@ -204,8 +206,22 @@ class Graph:
         coin, value = self.parent(silent=silent)
         paid = self._paid(verifier=self.terms.claim.payouts[number], claimant=Sats(0))
         kept = self.held_output if self.terms.is_lazy else self.escrow
-        rest = Sats(value.value - self.terms.costs - sum(one.value for one in paid))
+        rest = Sats(value.value - self.terms.costs - sum(one.value for one in paid) - self._twins[number])
         return _spend([coin], [*paid, TxOut(value=rest, script=kept.script)], lock_time=self.terms.claim_height)
+
+    @cached_property
+    def _twins(self) -> tuple[int, ...]:
+        """Of each range how many before it pay the same: so many satoshis more it leaves to the fee.
+
+        Two ranges of one transaction would be told apart by nothing but a witness: who knows the claim by its txid
+        would take the one for the other, and challenge what is right.
+        """
+        seen, found = Counter[int](), []
+        for one in self.terms.claim.payouts:
+            paid = one if one >= DUST_P2TR else 0
+            found.append(seen[paid])
+            seen[paid] += 1
+        return tuple(found)
 
     def release(self, number: int, *, silent: Parent = False) -> Transaction:
         """Return what ends a lazy claim that nobody challenged."""

@@ -153,8 +153,9 @@ class DisputeTerms:
     def _check_money(self) -> None:
         if not 0 < self.collateral <= MAX_MONEY_SATS or not max(self.claim.payouts) <= self.collateral:
             raise InvalidInputError("collateral", f"{self.collateral} sats", "at least the most that a range pays")
-        if not 0 <= self.fee <= MAX_MONEY_SATS or not 4 * self.costs + DUST_P2TR < self.bond <= MAX_MONEY_SATS:
-            raise InvalidInputError("bond", f"{self.bond} sats", f"more than {4 * self.costs + DUST_P2TR} sats")
+        least = 4 * self.costs + DUST_P2TR + len(self.claim.payouts)  # a satoshi for each range that pays like another
+        if not 0 <= self.fee <= MAX_MONEY_SATS or not least < self.bond <= MAX_MONEY_SATS:
+            raise InvalidInputError("bond", f"{self.bond} sats", f"more than {least} sats")
         least = max(DUST_P2TR, 2 * self.costs)  # challenge and answer are paid of what the claimant holds
         if self.challenge_bond and not least <= self.challenge_bond <= MAX_MONEY_SATS:
             raise InvalidInputError("challenge_bond", f"{self.challenge_bond} sats", f"{least} or more, or none")
