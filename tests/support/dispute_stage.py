@@ -2,9 +2,11 @@
 
 import base64
 import json
+from copy import copy
 
 from btcfi.adapters.keystore import LEAST_N, create_keystore
 from btcfi.adapters.party.dispute_desk import DisputeDesk
+from btcfi.adapters.party.dispute_files import DisputeFiles
 from btcfi.adapters.party.dispute_sending import Due
 from btcfi.adapters.party.store import PartyStore
 from btcfi.adapters.party.wallet import PartyWallet
@@ -12,8 +14,9 @@ from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import Transaction
 from btcfi.contracts.mandate import DISPUTE_KINDS, Authority, Bounds, DisputeRule, Situation, sign_mandate
 from btcfi.contracts.messages import Role
+from btcfi.disputes.garbled import deal_messages as wire
 from btcfi.disputes.garbled import presign
-from btcfi.disputes.garbled.deal import Draft, Kind, Payoff
+from btcfi.disputes.garbled.deal import Draft, Kind, OwnSecrets, Payoff
 from btcfi.disputes.garbled.game import Stage
 from btcfi.units import Height, Sats, UnixSeconds
 from tests.support.disputing import RANGES, Dispute, secret
@@ -59,6 +62,18 @@ def authority_of(given, node, files):
     return ask
 
 
+def draft_at(here, oracles, payoff, *, lazy=False, **changed):
+    """What is proposed at a height: collateral of 0.16 BTC, ten blocks to claim, ten more to the refund."""
+    given = {
+        "payoff": payoff, "events": oracles.announcements, "threshold": oracles.threshold,
+        "collateral": Sats(16_000_000), "bond": Sats(2_000_000), "challenge_bond": Sats(50_000 if lazy else 0),
+        "claim_height": Height(here + 2 if lazy else 0), "silence_height": Height(here + 10),
+        "refund_height": Height(here + 20), "dispute_blocks": BLOCKS, "fee": Sats(400), "premium": 300_000,
+        "rate": SatsPerKvb(2_000), "valid_until": UnixSeconds(NOW + 3_600),
+    }  # fmt: skip
+    return Draft(**given | changed)
+
+
 class Table:
     """Two folders, opened anew at every step, and a mailbox of JSON texts."""
 
@@ -79,6 +94,12 @@ class Table:
             script = self.desk(name).room.wallet.script
             wallet.coins_for(script, [30_000_000, 2_000_000, 2_000_000, 2_000_000])
 
+    def copied(self, wallet, folder):
+        """The same two parties on copies of their folders, and a chain that is a copy of theirs."""
+        other = copy(self)
+        other.wallet, other.folder = wallet, folder
+        return other
+
     def home(self, name):
         return self.folder / name
 
@@ -97,15 +118,7 @@ class Table:
 
     def draft(self, **changed):
         here = self.wallet.node.block_count()
-        given = {
-            "payoff": self.payoff, "events": self.oracles.announcements, "threshold": self.oracles.threshold,
-            "collateral": Sats(16_000_000),
-            "bond": Sats(2_000_000), "challenge_bond": Sats(50_000 if self.lazy else 0),
-            "claim_height": Height(here + 2 if self.lazy else 0), "silence_height": Height(here + 10),
-            "refund_height": Height(here + 20), "dispute_blocks": BLOCKS, "fee": Sats(400), "premium": 300_000,
-            "rate": SatsPerKvb(2_000), "valid_until": UnixSeconds(NOW + 3_600),
-        }  # fmt: skip
-        return Draft(**given | self.changed | changed)
+        return draft_at(here, self.oracles, self.payoff, lazy=self.lazy, **self.changed | changed)
 
     def steps(self, **changed):
         """Every message in its order, each by a desk that was opened for it."""
@@ -137,6 +150,12 @@ class Table:
         assert report.problem == ""
         return report
 
+    def shared(self):
+        """What is wrong with whose secrets lie where; nothing is right."""
+        return shared_between(
+            {role: self.home(one) for one, role in SIDES.items()}, {role: self.keys[one] for one, role in SIDES.items()}
+        )
+
     def mined(self, blocks=1):
         self.wallet.mine(blocks)
 
@@ -146,8 +165,15 @@ def mailed(message):
 
 
 def lied(table, name, number):
-    """The claimant claims another range, with all of its folder's secrets."""
-    room = table.desk("p").room
+    """The claimant claims another range, with all of its folder's secrets; a block holds it."""
+    claim = lie(table.desk("p"), name, number)
+    table.mined()
+    return claim
+
+
+def lie(desk, name, number):
+    """Claim another range by a claimant's desk."""
+    room = desk.room
     made = room.deal(name)
     _, graph = room.graph(name, made)
     claim = presign.build_claim(
@@ -155,25 +181,26 @@ def lied(table, name, number):
         claim=room.own(name)["claim"], silent=room.position(name, graph).stage is Stage.SILENT,
     )  # fmt: skip
     due = Due(what="claim", transaction=claim, fee=graph.terms.fee, stake=claim.outputs[-2].value, until=None)
-    assert table.desk("p").sender.pay(name, due)
-    table.mined()
+    assert desk.sender.pay(name, due)
     return claim
 
 
-def shared_between(table):
-    """What is wrong, in words, with whose secrets lie where: no role's are in a file of the other, in any form."""
-    folders = {SIDES[one]: table.home(one) for one in SIDES}
+def shared_between(folders, keystores):
+    """What is wrong, in words, with whose secrets lie where: none of a role is in a file of the other, in any form.
+
+    folders, keystores: of each role, by its name.
+    """
     known = {}
-    for one, role in SIDES.items():
-        desk = table.desk(one)
-        for name in desk.files.names():
-            own = desk.room.own(name)
-            known[f"{role}'s garbler"] = role, own.drawn("garbler")
+    for role, folder in folders.items():
+        files = DisputeFiles(folder)
+        for name in files.names():
+            seed = files.seed(name, files.side_of(name), keystores[role])
+            own = OwnSecrets(seed, wire.decode_proposal(files.find(name, "proposal")).draft.sets)
             uses = ("open", "claim", "both", "payout", "overdue", "bond", "escrow")
-            known |= {f"{role}'s {use}": (role, own[use]) for use in uses}
-            known |= {f"{role}'s digits {at}": (role, one_of) for at, one_of in enumerate(own.digits)}
-            known[f"{role}'s seed"] = role, desk.files.seed(name, desk.files.side_of(name), table.keys[one])
-        known[f"{role}'s wallet"] = role, table.keys[one].wallet_key(0).secret
+            secrets = {"seed": seed, "garbler": own.drawn("garbler"), **{use: own[use] for use in uses}}
+            secrets |= {f"digits {at}": one for at, one in enumerate(own.digits)}
+            known |= {f"{role}'s {what} of {name[:8]}": (role, one) for what, one in secrets.items()}
+        known[f"{role}'s wallet"] = role, keystores[role].wallet_key(0).secret
     return [*shared_secrets(folders, known), *_in_messages(folders, known)]
 
 
@@ -185,6 +212,6 @@ def _in_messages(folders, known):
                 continue
             said = json.loads(path.read_bytes())
             parts = [base64.b64decode(said[part]) for part in ("data", "more") if isinstance(said.get(part), str)]
-            for what, (owner, secret_bytes) in known.items():
-                if owner != role and any(secret_bytes in part for part in parts):
+            for what, (owner, one) in known.items():
+                if owner != role and any(one in part for part in parts):
                     yield f"{what} stands in {role}'s {path.name}"
