@@ -37,21 +37,31 @@ def gates_say(value, outcomes, said, *, bits=ex.OUTCOME_BITS):
     return np.concatenate(found)
 
 
+_MAKERS = (
+    lambda one, other, _: one + other,
+    lambda one, other, _: one - other,
+    lambda one, _, number: one * number,
+    lambda one, _, number: one + number,
+    lambda one, _, number: number - one,
+    lambda one, other, _: ex.least(one, other),
+    lambda one, other, _: ex.most(one, other),
+    lambda one, _, number: ex.most(one, number),
+    lambda one, _, number: ex.least(one, number),
+    lambda one, other, _: ex.less(one, other),
+    lambda one, other, number: ex.choose(ex.less(one, number), other, number),
+    lambda one, _, number: ex.most(one, 0) // abs(number or 7),
+    lambda one, other, _: ex.most(one, 0) // ex.most(other, 1),
+    lambda one, other, _: ex.negated(ex.less(one, other)),
+    lambda one, other, number: ex.choose(ex.least(ex.less(one, other), ex.less(number, one)), one, other),
+    lambda one, other, number: ex.most(ex.less(other, one), ex.less(one, number)),
+)
+
+
 def random_expression(dice, events=2, bits=4, depth=9):
-    """An expression of small outcomes that uses every operation; what cannot be written is not."""
+    """An expression of small outcomes that may use every operation; what cannot be written is not."""
     known = [ex.price(event, bits) for event in range(events)]
     while len(known) < events + depth:
-        one, other = dice.choice(known), dice.choice(known)
-        number = dice.randint(-20, 20)
-        made = dice.choice((
-            lambda: one + other, lambda: one - other, lambda: one * number, lambda: one + number,
-            lambda: number - one, lambda: ex.least(one, other), lambda: ex.most(one, other),
-            lambda: ex.most(one, number), lambda: ex.least(one, number), lambda: ex.less(one, other),
-            lambda: ex.choose(ex.less(one, number), other, number), lambda: ex.most(one, 0) // abs(number or 7),
-            lambda: ex.most(one, 0) // ex.most(other, 1), lambda: ex.negated(ex.less(one, other)),
-            lambda: ex.choose(ex.least(ex.less(one, other), ex.less(number, one)), one, other),
-            lambda: ex.most(ex.less(other, one), ex.less(one, number)),
-        ))()  # fmt: skip
+        made = dice.choice(_MAKERS)(dice.choice(known), dice.choice(known), dice.randint(-20, 20))
         if max(abs(made.low), abs(made.high)) < 1 << 34:
             known.append(made)
     return known[-1]

@@ -224,7 +224,7 @@ def _value(one: Expression, below: Sequence[NDArray[np.int64]], outcomes: Outcom
 def _outcome(one: Expression, outcomes: Outcomes) -> NDArray[np.int64]:
     if one.number >= len(outcomes):
         raise InvalidInputError("outcomes", f"of {len(outcomes)} events", f"{one.number + 1} or more")
-    row = outcomes[one.number].astype(np.int64)
+    row: NDArray[np.int64] = outcomes[one.number].astype(np.int64)
     if len(row) and not (one.low <= row.min() and row.max() <= one.high):
         raise InvalidInputError("outcomes", f"{row.min()} to {row.max()}", f"{one.low} to {one.high} dollars")
     return row
