@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from btcfi.disputes.claims import Outcomes
+from btcfi.disputes.payoffs.expression import Outcomes
 from btcfi.disputes.leaves import words as w
 from btcfi.disputes.leaves.emitter import Emitter, Opcode
 from btcfi.disputes.leaves.program import (
