@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 from btcfi.bitcoin import taproot
 from btcfi.bitcoin.fees import (
@@ -74,8 +74,36 @@ class Opening:
         return range(self.claimant_inputs, len(self.spent))
 
 
+class Locks(Protocol):
+    """Terms, as far as an opening needs them."""
+
+    @property
+    def locked(self) -> Sats:
+        """What the claimant puts in."""
+        ...
+
+    @property
+    def challenge_bond(self) -> Sats:
+        """What the verifier puts in."""
+        ...
+
+
+class Opens(Protocol):
+    """What an opening opens: a graph of either engine."""
+
+    @property
+    def terms(self) -> Locks:
+        """What both sign up to."""
+        ...
+
+    @property
+    def open_txouts(self) -> tuple[TxOut, ...]:
+        """What the opening pays, in this order."""
+        ...
+
+
 def build_opening(
-    graph: Graph, *, premium: int, rate: SatsPerKvb, claimant: Contribution, verifier: Contribution
+    graph: Opens, *, premium: int, rate: SatsPerKvb, claimant: Contribution, verifier: Contribution
 ) -> Opening:  # fmt: skip
     """Return the opening. Equal arguments give byte-equal transactions.
 

@@ -144,8 +144,8 @@ def test_whatever_core_takes_for_a_claim_is_right_or_is_disproved(claim, share):
 def test_without_the_checksum_in_the_claim_the_same_liar_escapes(monkeypatch):
     """The hole of the prototype: digits checked one by one, and their sum by the leaves alone."""
 
-    def loose(emitter, word, signers):
-        w.emit_digits(emitter, signers, sized=True)
+    def loose(emitter, word, signers, sized):
+        w.emit_digits(emitter, signers, sized=sized)
         for _ in word.ends:
             emitter.op(Opcode.FROM_ALT, Opcode.DROP)
 
@@ -180,7 +180,7 @@ def test_a_link_of_another_size_is_taken_in_no_claim(monkeypatch):
     dispute = LeafDispute(call(None), oracles=1, threshold=1)
     assert not scripts_hold(long_link(dispute), [dispute.graph.open_txout])
 
-    def unsized(emitter, word, signers):
+    def unsized(emitter, word, signers, sized):
         w.emit_digits(emitter, signers)
         w.emit_checksum(emitter, word)
 
