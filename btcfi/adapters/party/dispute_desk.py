@@ -67,6 +67,7 @@ from btcfi.disputes.garbled.opening import (
 )
 from btcfi.disputes.garbled.presign import Attested, ClaimSecrets, ReadClaim, SilenceSecrets
 from btcfi.disputes.garbled.setup import (
+    BY_HASH,
     CONSERVATIVE,
     Commitments,
     Cut,
@@ -76,6 +77,7 @@ from btcfi.disputes.garbled.setup import (
     Verdict,
     check_commitments,
     check_cut,
+    cut_by_hash,
     draw_cut,
     kept_of,
 )
@@ -183,10 +185,13 @@ class DisputeDesk:
             self.files.put(name, "proposal", wire.encode_proposal(made))
         return wire.encode_proposal(made)
 
-    def accept(self, message: object, announcements: Sequence[Sequence[Announcement]]) -> Json:
+    def accept(
+        self, message: object, announcements: Sequence[Sequence[Announcement]], *, by_hash: bool = False
+    ) -> Json:
         """Answer a proposal with fresh keys and the commitment to one cut; the same again gets the same answer.
 
-        announcements: of each event, as we have them from the oracles. Raises WrongMessageError, TooManyCutsError,
+        announcements: of each event, as we have them from the oracles. by_hash: a hash draws the cut, so that anybody
+        can check the set-up. Raises WrongMessageError, TooManyCutsError,
         WrongAnnouncementError, InvalidInputError, InsufficientFundsError.
         """
         proposal = wire.decode_proposal(message)
@@ -207,13 +212,14 @@ class DisputeDesk:
         with self._store.alone():
             if (before := self.files.find(name, "acceptance")) is not None:
                 return dict(before)
-            self._count_cut(name, proposal.identity)
+            if not by_hash:
+                self._count_cut(name, proposal.identity)
             seed = self.files.keep_seed(name, Side.VERIFIER, secrets.token_bytes(32), self._keystore)
             own = OwnSecrets(seed, len(_sets(draft)))
             half = Acceptance(
                 proposal_id=Hash32(bytes.fromhex(name)), keys=own.verifier_keys(self._wallet.script),
                 coins=self._wallet.choose(Sats(max(_brings(Side.VERIFIER, draft), DUST_P2TR)), draft.rate),
-                change_script=self._wallet.script, cut=_cut(own).commitment(),
+                change_script=self._wallet.script, cut=BY_HASH if by_hash else _drawn(own).commitment(),
             )  # fmt: skip
             Deal(proposal, half, id=wire.contract_id(proposal, half))  # terms that make no contract end here
             self.files.put(name, "proposal", wire.encode_proposal(proposal))
@@ -287,7 +293,7 @@ class DisputeDesk:
             # by x: a point and its opposite have one secret
             self.files.row("faults", first.fault[1:].hex(), {"contract": name}, name)
             self.files.put(name, "commitments", wire.encode_letter(letter))
-            data = messages.encode_cut(_cut(self._own(name)))
+            data = messages.encode_cut(_cut(made, self._own(name), first))
             return self._say(name, "cut", wire.encode_letter(wire.Letter(kind=wire.CUT, contract=made.id, data=data)))
 
     def _open_copies(self, name: str, letter: wire.Letter) -> Json:
@@ -296,7 +302,7 @@ class DisputeDesk:
             return before
         made = self._deal(name)
         cut = messages.decode_cut(made.subject, letter.data)
-        check_cut(made.subject, cut)
+        check_cut(made.subject, cut, self._commitments(name, made))
         with self._store.alone():
             self.files.put(name, "cut", wire.encode_letter(letter))
             garbler, own = self._garbler(name, made), self._own(name)
@@ -714,9 +720,9 @@ class DisputeDesk:
 
     def _kept(self, name: str, made: Deal, openings: wire.Letter) -> Kept:
         if name not in self._keeps:
-            cut = _cut(self._own(name))
-            said = messages.decode_openings(made.subject, cut, openings.data)
             first = self._commitments(name, made)
+            cut = _cut(made, self._own(name), first)
+            said = messages.decode_openings(made.subject, cut, openings.data)
             self._keeps[name] = kept_of(made.subject, first, cut, said, coins=secrets.token_bytes(32))
         return self._keeps[name]
 
@@ -881,7 +887,11 @@ def _brings(side: Side, draft: Draft) -> int:
     return draft.challenge_bond + draft.premium
 
 
-def _cut(own: OwnSecrets) -> Cut:
+def _cut(made: Deal, own: OwnSecrets, first: Commitments) -> Cut:
+    return cut_by_hash(made.subject, first) if made.subject.by_hash else _drawn(own)
+
+
+def _drawn(own: OwnSecrets) -> Cut:
     return draw_cut(CONSERVATIVE, own.drawn("cut") + own.drawn("cut-nonce"))
 
 
