@@ -36,6 +36,7 @@ from btcfi.documents import printable
 from btcfi.errors import InvalidInputError, NotFoundError, PreconditionError
 from btcfi.oracle.announcement import Announcement
 from btcfi.payoffs.book_guest import PROGRAM
+from btcfi.surfaces import dispute_watch_cli
 from btcfi.surfaces.cli import Once
 from btcfi.surfaces.party.oracles import read_announcement, read_attestation
 from btcfi.surfaces.party.screen import confirm, in_lines, rows_screen
@@ -58,6 +59,8 @@ app = typer.Typer(
     name="dispute", help="Contracts that compute over attested prices: propose, accept, sign, claim, watch.",
     no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
 )  # fmt: skip
+
+app.add_typer(dispute_watch_cli.app)
 
 BOND_SATS: Final = 100_000
 FEE_SATS: Final = 400
@@ -136,6 +139,9 @@ def accept(
     *,
     announcement: Announcements,
     out: Out,
+    public_setup: Annotated[
+        bool, typer.Option("--public-setup", help="A hash draws the cut: strangers can check the set-up.")
+    ] = False,
     yes: Yes = False,
     side: Side,
 ) -> None:
@@ -147,7 +153,7 @@ def accept(
         if event[0].event.id not in ours:
             raise NotFoundError("announcement", event[0].event.id.hex()[:16], "--announcement FILE, from each oracle")
         events.append(ours[event[0].event.id])
-    answer = _desk(side, yes=yes).accept(received, events)
+    answer = _desk(side, yes=yes).accept(received, events, by_hash=public_setup)
     write_message(out, answer)
     say({"dispute": answer["proposal_id"], "acceptance": out}, quiet=out == "-")
 

@@ -22,7 +22,7 @@ from btcfi import secp256k1
 from btcfi.adapters.chain.pool import asking_rate
 from btcfi.adapters.party.agreements import StepOutOfOrderError, WithdrawnError, check_announcements
 from btcfi.adapters.party.dispute_files import WITHDRAWN
-from btcfi.adapters.party.dispute_room import DisputeRoom, Json, cut_of
+from btcfi.adapters.party.dispute_room import DisputeRoom, Json, cut_of, drawn_cut
 from btcfi.adapters.party.settling import REFUND_TARGET_BLOCKS
 from btcfi.bitcoin.fees import (
     DUST_P2TR,
@@ -49,7 +49,7 @@ from btcfi.disputes.garbled.opening import (
     sign_opening,
 )
 from btcfi.disputes.garbled.presign import ClaimSecrets, SilenceSecrets
-from btcfi.disputes.garbled.setup import check_commitments, check_cut
+from btcfi.disputes.garbled.setup import BY_HASH, check_commitments, check_cut
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
 from btcfi.hashes import sha256
 from btcfi.oracle.announcement import Announcement
@@ -126,11 +126,14 @@ class Deals:
             room.files.put(name, "proposal", wire.encode_proposal(made))
         return wire.encode_proposal(made)
 
-    def accept(self, message: object, announcements: Sequence[Sequence[Announcement]]) -> Json:
+    def accept(
+        self, message: object, announcements: Sequence[Sequence[Announcement]], *, by_hash: bool = False
+    ) -> Json:
         """Answer a proposal with fresh keys and the commitment to one cut; the same again gets the same answer.
 
-        announcements: of each event, as we have them from the oracles. Raises WrongMessageError, TooManyCutsError,
-        WrongMandateError, OutsideMandateError, WrongAnnouncementError, InvalidInputError, InsufficientFundsError.
+        announcements: of each event, as we have them from the oracles. by_hash: a hash draws the cut, so that anybody
+        can check the set-up. Raises WrongMessageError, TooManyCutsError, WrongMandateError, OutsideMandateError,
+        WrongAnnouncementError, InvalidInputError, InsufficientFundsError.
         """
         room = self._room
         proposal = wire.decode_proposal(message)
@@ -153,13 +156,14 @@ class Deals:
             if (before := room.files.find(name, "acceptance")) is not None:
                 return dict(before)
             room.ask(name, draft, Side.VERIFIER, proposer=proposal.identity)  # the owner may have read for an hour
-            self._count_cut(name, proposal.identity)
+            if not by_hash:
+                self._count_cut(name, proposal.identity)
             seed = room.files.keep_seed(name, Side.VERIFIER, secrets.token_bytes(32), room.keystore)
             own, script = OwnSecrets(seed, draft.sets), room.wallet.script
             half = Acceptance(
                 proposal_id=Hash32(bytes.fromhex(name)), keys=own.verifier_keys(script),
                 coins=room.wallet.choose(_brings(Side.VERIFIER, draft), draft.rate), change_script=script,
-                cut=cut_of(own).commitment(),
+                cut=BY_HASH if by_hash else drawn_cut(own).commitment(),
             )  # fmt: skip
             made = Deal(proposal, half, id=wire.contract_id(proposal, half))  # terms that make no contract end here
             room.note_start(name)
@@ -238,7 +242,7 @@ class Deals:
             # by x: a point and its opposite have one secret
             room.files.row("faults", first.fault[1:].hex(), {"contract": name}, name)
             room.files.put(name, "commitments", wire.encode_letter(letter))
-            data = messages.encode_cut(cut_of(room.own(name)))
+            data = messages.encode_cut(cut_of(made, room.own(name), first))
             return room.say(name, "cut", wire.encode_letter(wire.Letter(kind=wire.CUT, contract=made.id, data=data)))
 
     def _note_shown(self, name: str, made: Deal, letter: wire.Letter) -> None:
@@ -256,7 +260,7 @@ class Deals:
             return before
         made = room.deal(name)
         cut = messages.decode_cut(made.subject, letter.data)
-        check_cut(made.subject, cut)
+        check_cut(made.subject, cut, room.commitments(name, made))
         if not room.is_opened(name, made, room.commitments(name, made)):
             room.ask_of(name, made)
         with room.store.alone():

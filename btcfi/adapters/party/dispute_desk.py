@@ -71,9 +71,11 @@ class DisputeDesk:
         """As ``Deals.propose``."""
         return self.deals.propose(draft, identity_secret=identity_secret)
 
-    def accept(self, message: object, announcements: Sequence[Sequence[Announcement]]) -> Json:
+    def accept(
+        self, message: object, announcements: Sequence[Sequence[Announcement]], *, by_hash: bool = False
+    ) -> Json:
         """As ``Deals.accept``."""
-        return self.deals.accept(message, announcements)
+        return self.deals.accept(message, announcements, by_hash=by_hash)
 
     def sign(self, message: Json, *, identity_secret: bytes | None = None) -> Json | Transaction:
         """As ``Deals.sign``."""

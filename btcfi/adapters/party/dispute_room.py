@@ -31,7 +31,7 @@ from btcfi.disputes.garbled.game import Position, Stage
 from btcfi.disputes.garbled.graph import Graph
 from btcfi.disputes.garbled.opening import Opening, Side
 from btcfi.disputes.garbled.presign import Attested
-from btcfi.disputes.garbled.setup import CONSERVATIVE, Commitments, Cut, Garbler, Kept, draw_cut, kept_of
+from btcfi.disputes.garbled.setup import CONSERVATIVE, Commitments, Cut, Garbler, Kept, cut_by_hash, draw_cut, kept_of
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.oracle.attestation import Attestation
 from btcfi.units import Hash32, Height, display_txid
@@ -120,9 +120,9 @@ class DisputeRoom:
     def kept(self, name: str, made: Deal, openings: wire.Letter) -> Kept:
         """Return what the verifier judges by, the opened copies checked. Raises CheatedError."""
         if name not in self._keeps:
-            cut = cut_of(self.own(name))
-            said = messages.decode_openings(made.subject, cut, openings.data)
             first = self.commitments(name, made)
+            cut = cut_of(made, self.own(name), first)
+            said = messages.decode_openings(made.subject, cut, openings.data)
             self._keeps[name] = kept_of(made.subject, first, cut, said, coins=secrets.token_bytes(32))
         return self._keeps[name]
 
@@ -301,8 +301,13 @@ class DisputeRoom:
                 raise CoinNotTheirsError("the other side", str(coin.outpoint))
 
 
-def cut_of(own: OwnSecrets) -> Cut:
+def cut_of(made: Deal, own: OwnSecrets, first: Commitments) -> Cut:
     """Return the one cut of a verifier's attempt."""
+    return cut_by_hash(made.subject, first) if made.subject.by_hash else drawn_cut(own)
+
+
+def drawn_cut(own: OwnSecrets) -> Cut:
+    """Return the cut that a verifier draws, and commits to, before it has seen anything."""
     return draw_cut(CONSERVATIVE, own.drawn("cut") + own.drawn("cut-nonce"))
 
 

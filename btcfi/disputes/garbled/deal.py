@@ -28,7 +28,7 @@ from btcfi.contracts.setup import WrongMessageError
 from btcfi.disputes.claims import Claim, Ranges, knock_out_claim, mean_claim, median_claim, price_claim
 from btcfi.disputes.garbled.graph import Graph
 from btcfi.disputes.garbled.opening import Opening, Side, build_opening, contribution
-from btcfi.disputes.garbled.setup import CONSERVATIVE, Commitments, Subject
+from btcfi.disputes.garbled.setup import BY_HASH, CONSERVATIVE, PUBLIC, Commitments, Subject
 from btcfi.disputes.garbled.terms import ClaimantKeys, DisputeTerms, VerifierKeys
 from btcfi.errors import InvalidInputError
 from btcfi.hashes import tagged_hash
@@ -158,6 +158,7 @@ class Acceptance:
     coins: tuple[Coin, ...]
     change_script: bytes
     cut: Hash32
+    """Its commitment to its cut, or ``setup.BY_HASH``: then anybody can check the set-up."""
 
 
 class Deal:
@@ -168,7 +169,8 @@ class Deal:
         draft = proposal.draft
         self.proposal, self.acceptance, self.id = proposal, acceptance, id
         self.terms = DisputeTerms(
-            claim=draft.payoff.claim(len(draft.events)), copies=CONSERVATIVE, events=draft.events,
+            claim=draft.payoff.claim(len(draft.events)), copies=PUBLIC if acceptance.cut == BY_HASH else CONSERVATIVE,
+            events=draft.events,
             threshold=draft.threshold, collateral=draft.collateral, bond=draft.bond,
             challenge_bond=draft.challenge_bond, claim_height=draft.claim_height,
             silence_height=draft.silence_height, refund_height=draft.refund_height,
