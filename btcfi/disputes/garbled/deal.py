@@ -26,6 +26,7 @@ from btcfi.contracts.mandate import DisputeFacts
 from btcfi.contracts.messages import Role
 from btcfi.contracts.setup import WrongMessageError
 from btcfi.disputes.claims import Claim, Ranges, knock_out_claim, mean_claim, median_claim, price_claim
+from btcfi.disputes.garbled.chains import FaultPoint
 from btcfi.disputes.garbled.graph import Graph
 from btcfi.disputes.garbled.opening import Opening, Side, build_opening, contribution
 from btcfi.disputes.garbled.setup import BY_HASH, CONSERVATIVE, PUBLIC, Commitments, Subject
@@ -183,7 +184,7 @@ class Deal:
         terms = self.terms
         return Subject(circuit=terms.claim.circuit, copies=terms.copies, terms=terms.id, cut=self.acceptance.cut)
 
-    def opened(self, commitments: Commitments) -> tuple[Opening, Graph]:
+    def opened(self, commitments: Commitments | FaultPoint) -> tuple[Opening, Graph]:
         """Return the opening and, with its txid, every transaction. Raises as ``build_opening``."""
         draft, half = self.proposal.draft, self.acceptance
         opening = build_opening(

@@ -35,7 +35,7 @@ together. Pure: everything here is computed from the terms. Source: findings on 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -47,7 +47,7 @@ from btcfi.bitcoin.musig import KeyAggregate
 from btcfi.bitcoin.taproot import Leaf, TaprootOutput, taproot_output
 from btcfi.bitcoin.transaction import SEQUENCE_LOCKTIME, TRUC_VERSION, OutPoint, Transaction, TxIn, TxOut
 from btcfi.contracts.execution import ANCHOR
-from btcfi.disputes.garbled.chains import Chain, Points, script_of
+from btcfi.disputes.garbled.chains import Chain, FaultPoint, Points, script_of
 from btcfi.disputes.garbled.setup import Commitments
 from btcfi.disputes.garbled.terms import DisputeTerms
 from btcfi.errors import InvalidInputError
@@ -60,7 +60,9 @@ Parent = bool
 class Graph:
     """Every transaction of a contract, and every message that both sign."""
 
-    def __init__(self, terms: DisputeTerms, commitments: Commitments, opening: Txid | None = None) -> None:
+    def __init__(
+        self, terms: DisputeTerms, commitments: Commitments | FaultPoint, opening: Txid | None = None
+    ) -> None:  # fmt: skip
         """Take the terms, the set-up that was checked, and the opening's txid, unknown until its coins are."""
         self.terms, self.points = terms, Points(terms, commitments)
         self._opening = opening
@@ -208,6 +210,12 @@ class Graph:
         kept = self.held_output if self.terms.is_lazy else self.escrow
         rest = Sats(value.value - self.terms.costs - sum(one.value for one in paid) - self._twins[number])
         return _spend([coin], [*paid, TxOut(value=rest, script=kept.script)], lock_time=self.terms.claim_height)
+
+    @cached_property
+    def claim_txids(self) -> Mapping[Txid, tuple[int, Parent]]:
+        """Every claim that there can be: its range, and of which parent it is."""
+        every = product((False, True), range(len(self.terms.claim.payouts)))
+        return {self.claim(number, silent=silent).txid: (number, silent) for silent, number in every}
 
     @cached_property
     def _twins(self) -> tuple[int, ...]:
