@@ -17,6 +17,7 @@ from btcfi.proofs.merkle import NodeAt, empty_root, height_of, leaf_levels, node
 from btcfi.proofs.settlement_proof import SettlementProof
 from btcfi.vm.interpreter import trace_part
 from btcfi.vm.isa import REGISTER_NAMES, disassemble
+from btcfi.vm.machine import MAX_STEPS
 from btcfi.vm.program import Program, hashes_of
 from btcfi.vm.trace import MemoryKind, Step, Trace
 
@@ -179,6 +180,8 @@ def diff_runs(left: tuple[Program, SettlementProof], right: tuple[Program, Settl
     """
     traces = []
     for program, proof in (left, right):
+        if proof.steps > MAX_STEPS:  # a claim of 2^32 - 1 would reserve 650 GB of rows
+            raise ProofExecutionError(f"{proof.steps} steps claimed, at most {MAX_STEPS} are run")
         trace = trace_part(program, proof.input_bytes, first=0, count=proof.steps)
         if len(trace) != proof.steps or trace_root(trace) != proof.execution_trace_root:
             raise ProofExecutionError("the execution has another trace root than its proof")
