@@ -50,6 +50,7 @@ GAMES = 1_000
 DISPUTES = tuple(
     f"tests/integration/disputes/test_disputes_on_chain_{of}.py" for of in ("games", "oracles")
 )  # fmt: skip
+ROADS = "tests/integration/disputes/test_disputes_roads.py"
 FLEET = "tests/integration/docs/test_docs_fleet.py"
 TUTORIAL = "tests/integration/docs/test_docs_tutorial.py"
 
@@ -227,6 +228,10 @@ PARTS: tuple[Part, ...] = (
         name="batches", about="contracts that end together, with all that goes wrong, on a real bitcoind", minutes=4,
         command=(*PYTEST, "-n", "0", "-m", "slow", "tests/integration/tasks/test_tasks_batches.py"),
         figures=pytest_figures, lacks=no_bitcoind,
+    ),
+    Part(
+        name="disputes", about="a disputed mean of thirty minutes between two folders, every road to an end", minutes=6,
+        command=(*PYTEST, "-n", "0", "-m", "slow", ROADS), figures=pytest_figures,
     ),
     Part(
         name="fleet", about="docs/how-to/run-a-fleet.md as printed, to a settled option", minutes=4,

@@ -824,9 +824,14 @@ _DISPUTE_BOUNDED: Final[Mapping[str, str]] = {
     "refund_delay": "refund_delay_blocks",
 }
 
+
+def _dispute_bounds() -> dict[str, Any]:
+    return {name: (written, _BOUNDS) for name, written in _DISPUTE_BOUNDED.items()}
+
+
 _DISPUTES: Final = record(
     DisputeRule, exact=True, proposers=listed(hexadecimal(32), MAX_ENTRIES), worst_loss="worst_loss_sats",
-    events=whole(1, MAX_ENTRIES), **{name: (written, _BOUNDS) for name, written in _DISPUTE_BOUNDED.items()},
+    events=whole(1, MAX_ENTRIES), **_dispute_bounds(),
 )  # fmt: skip
 
 _KIND: Final = Rule(lambda label: OptionKind.from_label(str(label)), "an option's kind")

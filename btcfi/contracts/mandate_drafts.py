@@ -93,9 +93,10 @@ def careful_books(*, roles: Sequence[Role], programs: Sequence[Hash32], proposer
 
 
 def careful_disputes(*, roles: Sequence[Role], proposers: Sequence[bytes] = ()) -> DisputeRule:
-    """Return a narrow rule for disputed contracts: 0.1 BTC, a bond of a tenth of it, and half a day to look at a claim.
+    """Return a narrow rule for disputed contracts: 0.1 BTC, a bond of at most a tenth of it, two hours for an answer.
 
-    half a day: 72 blocks, of which a side that looks once in a while sees one; and days before each height.
+    two hours: 12 blocks, for software that looks at every block; and half a day and a day before the heights from which
+    silence and the refund are claimed, for whoever has to put it back on its feet.
     """
     return DisputeRule(
         roles=tuple(roles),
@@ -108,7 +109,7 @@ def careful_disputes(*, roles: Sequence[Role], proposers: Sequence[bytes] = ()) 
         challenge_bond=Bounds(least=0, most=100_000),
         fee=Bounds(least=0, most=2_000),
         events=30,
-        dispute_blocks=Bounds(least=72, most=1_008),
+        dispute_blocks=Bounds(least=12, most=1_008),
         claim_delay=Bounds(least=72, most=1_008),
         refund_delay=Bounds(least=144, most=2_016),
     )

@@ -6,6 +6,8 @@ another claim, shown in answer to a challenge.
 
 from __future__ import annotations
 
+from typing import Final
+
 from btcfi.adapters.party.agreements import StepOutOfOrderError
 from btcfi.adapters.party.dispute_files import OtherMessageError
 from btcfi.adapters.party.dispute_room import DisputeRoom, Json, outcomes_of, range_of
@@ -20,7 +22,8 @@ from btcfi.disputes.garbled.presign import Attested
 from btcfi.errors import ConflictError, NotFoundError
 from btcfi.units import Height
 
-MARK = "claimed"
+MARK: Final = "claimed"
+BY_A_COPY: Final = "by a copy of this folder, on this machine"
 
 
 class ClaimedOtherError(ConflictError):
@@ -60,6 +63,7 @@ class Claims:
     def send(self, name: str, made: Deal, graph: Graph, here: Position, attested: Attested) -> tuple[Transaction, bool]:
         """Sign the claim and send it as the fees ask for; return it, and whether anything was sent."""
         silent, own = here.stage is Stage.SILENT, self._room.own(name)
+        self._check(name, made, _row(made, graph, attested))
         coin, _ = graph.parent(silent=silent)
         claims = {graph.claim(number, silent=silent).txid for number in range(len(graph.terms.claim.payouts))}
         waiting = self._room.node.pool_spenders([coin])[0]
@@ -82,16 +86,24 @@ class Claims:
 
         Raises ClaimedOtherError.
         """
-        outcomes = outcomes_of(graph, attested)
-        number = range_of(graph, outcomes)
-        row: Json = {"contract": made.id.hex(), "number": number, "outcomes": outcomes}
+        row = _row(made, graph, attested)
         with self._room.store.alone():
-            if self._room.marks.find(MARK, made.id) not in (None, row):
-                raise ClaimedOtherError(name, "by a copy of this folder, on this machine")
+            self._check(name, made, row)
             try:
                 self._room.files.row("claims", name, row, name)
             except OtherMessageError as e:
                 raise ClaimedOtherError(name, "as this folder knows") from e
             if not self._room.marks.put(MARK, made.id, row):
-                raise ClaimedOtherError(name, "by a copy of this folder, on this machine")
-        return number
+                raise ClaimedOtherError(name, BY_A_COPY)
+        return int(row["number"])
+
+    def _check(self, name: str, made: Deal, row: Json) -> None:
+        if self._room.marks.find(MARK, made.id) not in (None, row):
+            raise ClaimedOtherError(name, BY_A_COPY)
+        if self._room.files.find_row("claims", name) not in (None, row):
+            raise ClaimedOtherError(name, "as this folder knows")
+
+
+def _row(made: Deal, graph: Graph, attested: Attested) -> Json:
+    outcomes = outcomes_of(graph, attested)
+    return {"contract": made.id.hex(), "number": range_of(graph, outcomes), "outcomes": outcomes}

@@ -51,8 +51,9 @@ class DisputeDesk:
         """Take the rooms of a desk.
 
         authority: the right to sign now, a contract's own stake left out; by default there is none, and what is signed
-        already is watched all the same. show: sees what is about to be signed, and refuses by raising. runtime: the
-        folder for what must not outlive the machine's run; default: this user's.
+        already is watched all the same. fees: what is given is bid at once, also against what waits already. show: sees
+        what is about to be signed, and refuses by raising. runtime: the folder for what must not outlive the machine's
+        run; default: this user's.
         """
         rule = fees or FeeRule()
         self.room = DisputeRoom(
@@ -60,7 +61,8 @@ class DisputeDesk:
             marks=DisputeMarks(keystore, runtime),
         )  # fmt: skip
         self.files = self.room.files
-        self.deals, self.sender = Deals(self.room, fees=rule), Sender(self.files, node, wallet, fees=rule)
+        self.deals = Deals(self.room, fees=rule)
+        self.sender = Sender(self.files, node, wallet, fees=rule, urgent=fees is not None)
         self.claims = Claims(self.room, self.sender)
         self._watch = Watch(self.room, self.deals, self.claims, self.sender)
         self._runtime = runtime

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ from btcfi.disputes.garbled.deal_messages import decode_acceptance, decode_propo
 from btcfi.disputes.garbled.opening import Side
 from btcfi.documents import parse_json
 from btcfi.errors import ConflictError, NotFoundError
-from btcfi.records import listed
+from btcfi.records import listed, record
 from btcfi.units import Hash32, Sats
 
 FOLDER: Final = "disputes"
@@ -42,7 +43,13 @@ CHILDREN: Final = "children-"
 WITHDRAWN: Final = "withdrawn"
 ENDED: Final = "ended"
 
-_VERSIONS: Final = listed(VERSION_RULE)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    versions: tuple[Version, ...]
+
+
+_KEPT: Final = record(_Kept, versions=listed(VERSION_RULE))
 
 _NONCE_SIZE: Final = 12
 """Bytes of AES-GCM's nonce, before what it encrypted."""
@@ -89,11 +96,12 @@ class DisputeFiles:
 
     def put_versions(self, name: str, what: str, versions: Sequence[Version]) -> None:
         """Write all that we have signed, or are about to send, in one place of a contract, the last one last."""
-        write_private(self._room(name) / what, canonical([encode_version(one) for one in versions]))
+        write_private(self._room(name) / what, canonical({"versions": [encode_version(one) for one in versions]}))
 
     def find_versions(self, name: str, what: str) -> tuple[Version, ...]:
         """Return them, none if there are none. Raises InvalidInputError for a file that was changed."""
-        return _VERSIONS.read(self.find(name, what) or [], what)
+        found = self.find(name, what)
+        return () if found is None else _KEPT.read(found, what).versions
 
     def find_transaction(self, name: str, what: str) -> Transaction | None:
         """Return a transaction that we wrote, or None."""

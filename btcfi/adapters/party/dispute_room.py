@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from base64 import b64decode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -214,7 +214,7 @@ class DisputeRoom:
                 return one
         return None
 
-    def _transactions(self, name: str) -> Any:  # noqa: ANN401 - pairs of a height and a transaction
+    def _transactions(self, name: str) -> Iterator[tuple[Height, Transaction]]:
         started = self.files.find(name, "started")
         first = 1 if started is None else max(1, int(started["height"]) + 1 - REMEMBERED_BLOCKS)
         heights = [Height(at) for at in range(first, self.node.block_count() + 1)]

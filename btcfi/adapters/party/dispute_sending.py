@@ -72,8 +72,11 @@ class Due:
 class Sender:
     """Sends a party's transactions of disputed contracts."""
 
-    def __init__(self, files: DisputeFiles, node: Node, wallet: PartyWallet, *, fees: FeeRule) -> None:
-        self._files, self._node, self._wallet, self._fees = files, node, wallet, fees
+    def __init__(
+        self, files: DisputeFiles, node: Node, wallet: PartyWallet, *, fees: FeeRule, urgent: bool = False
+    ) -> None:  # fmt: skip
+        """Take a desk's rooms. urgent: what waits is replaced at once where it pays less than the fees ask for."""
+        self._files, self._node, self._wallet, self._fees, self._urgent = files, node, wallet, fees, urgent
 
     def pay(self, name: str, due: Due) -> bool:
         """Send what has an anchor with a child that pays enough today; return whether anything was sent.
@@ -121,18 +124,19 @@ class Sender:
         return signed
 
     def sweep(
-        self, name: str, what: str, held: tuple[OutPoint, TxOut], build: Callable[[Sats], Transaction], *, vsize: int,
+        self, name: str, what: str, held: tuple[OutPoint, TxOut], build: Callable[[Sats], Transaction], *,
         until: Height | None = None,
     ) -> Transaction | None:  # fmt: skip
         """Send what takes an output home, at a fee out of it that is enough today; None: what was sent waits well.
 
-        build: makes and signs it at a fee. vsize: of it, at most. Raises StuckError, TxRejectedError.
+        build: makes and signs it at a fee. Raises StuckError, TxRejectedError.
         """
         (coin, output), tip = held, self._node.block_count()
         place = f"{_SWEEPS}{display_txid(coin.txid)}-{coin.index}"
         sent, waiting = self._files.find_versions(name, place), waiting_on(self._node, [coin]).get(coin)
         terms = self._terms(Sats(output.value - DUST_P2TR), until, tip)
         view = View(tip=tip, estimate=asking_rate(self._node, SETTLE_TARGET_BLOCKS))
+        vsize = build(Sats(0)).vsize  # this one is shown to nobody
         goal, last = fee_for(vsize, rate_of(sent, view, terms)), max(sent, key=lambda one: one.fee, default=None)
         ours = waiting is not None and waiting.txid in {one.transaction.txid for one in sent}
         near = terms.refund_height - tip <= self._fees.deadline_blocks
@@ -156,7 +160,7 @@ class Sender:
         return made
 
     def _terms(self, stake: Sats, until: Height | None, tip: Height) -> Terms:
-        return Terms(
-            expiry_height=Height(0), refund_height=Height(tip + REMEMBERED_BLOCKS if until is None else until),
-            stake=stake, rule=self._fees,
-        )  # fmt: skip
+        deadline = tip + REMEMBERED_BLOCKS if until is None else until
+        if self._urgent:
+            deadline = min(deadline, tip + self._fees.deadline_blocks)
+        return Terms(expiry_height=Height(0), refund_height=Height(deadline), stake=stake, rule=self._fees)

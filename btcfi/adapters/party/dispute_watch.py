@@ -11,12 +11,11 @@ import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from btcfi.adapters.party.agreements import StepOutOfOrderError
 from btcfi.adapters.party.dispute_claims import Claims
-from btcfi.adapters.party.dispute_deals import Deals
-from btcfi.adapters.party.dispute_files import ENDED
+from btcfi.adapters.party.dispute_deals import UNSENT_SECONDS, Deals
+from btcfi.adapters.party.dispute_files import ENDED, WITHDRAWN
 from btcfi.adapters.party.dispute_room import DisputeRoom, outcomes_of, range_of, shown_txid
 from btcfi.adapters.party.dispute_sending import Due, Sender
 from btcfi.bitcoin.transaction import Transaction
@@ -32,12 +31,6 @@ from btcfi.oracle.attestation import Attestation, check_attestation
 from btcfi.units import Height, Sats
 
 log = logging.getLogger(__name__)
-
-SWEEP_VSIZE: Final = 112
-"""Of a sweep by key path."""
-
-LEAF_VSIZE: Final = 140
-"""Of a sweep by a leaf of one key, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +124,8 @@ class Watch:
     def _lacking(self, name: str) -> str:
         """Return what a folder from an older copy lacks of a contract that is opened; nothing for one being set up."""
         room = self._room
-        spent = None if room.files.is_over(name) else room.coins_spent(name)
-        if spent is None:
+        spent = None if room.files.find(name, ENDED) is not None else room.coins_spent(name)
+        if spent is None or room.files.find(name, WITHDRAWN) is not None:
             return ""
         return (
             f"a block spent coins that it names, {shown_txid(spent)}: this folder is a copy from before its opening. "
@@ -142,9 +135,10 @@ class Watch:
 
     def _watched(self, name: str) -> Report:
         room = self._room
-        if room.files.is_over(name):
+        if room.files.find(name, ENDED) is not None:
             return self._without_problem(name)
         try:
+            self._let_lapse(name)
             return self._played(name)
         except BtcfiError as e:  # one contract must not hold up the others; it is tried again at the next look
             log.warning("dispute %s: %s", name[:16], e)
@@ -152,6 +146,15 @@ class Watch:
             return Report(
                 name=name, side=shown.side, position=shown.position, duties=shown.duties, problem=str(e)
             )  # fmt: skip
+
+    def _let_lapse(self, name: str) -> None:
+        """Free the coins of what was not signed in its time; it is looked at all the same: a copy may have signed."""
+        room = self._room
+        if room.files.is_over(name) or room.may_be_opened(name):
+            return
+        late = room.clock() >= room.proposal(name).draft.valid_until + UNSENT_SECONDS
+        if late and room.coins_spent(name) is None:
+            self._deals.withdraw(name)
 
     def _without_problem(self, name: str) -> Report:
         try:
@@ -225,7 +228,7 @@ class Watch:
                 self._sender.sweep(
                     look.name, "payout", last_of(last),
                     lambda fee: presign.build_payout(look.graph, last, payout=own, script=script, fee=fee),
-                    vsize=LEAF_VSIZE, until=Height(look.lock + terms.dispute_blocks),
+                    until=Height(look.lock + terms.dispute_blocks),
                 ),
             )  # fmt: skip
         return None
@@ -308,7 +311,7 @@ class Watch:
             self._sender.sweep(
                 look.name, "overdue", last_of(challenge),
                 lambda fee: presign.build_overdue(look.graph, challenge, overdue=secret, script=script, fee=fee),
-                vsize=LEAF_VSIZE, until=Height(look.lock + look.graph.terms.dispute_blocks),
+                    until=Height(look.lock + look.graph.terms.dispute_blocks),
             ),
         )  # fmt: skip
 
@@ -323,7 +326,7 @@ class Watch:
             lambda fee: presign.build_disproof(
                 look.graph, last, fault=fault, escrow=own, script=script, fee=fee, entropy=secrets.token_bytes(64)
             ),
-            vsize=SWEEP_VSIZE, until=look.lock,
+                    until=look.lock,
         )  # fmt: skip
         return self._swept("disproof", made), judgement.verdict
 
@@ -334,7 +337,7 @@ class Watch:
         held = look.graph.bond, look.graph.open_txouts[1]
         made = self._sender.sweep(
             look.name, "bond home", held,
-            lambda fee: presign.build_bond_home(look.graph, bond=bond, script=script, fee=fee), vsize=LEAF_VSIZE,
+            lambda fee: presign.build_bond_home(look.graph, bond=bond, script=script, fee=fee),
         )  # fmt: skip
         return self._swept("bond home", made)
 

@@ -91,7 +91,7 @@ def test_two_folders_play_a_contract_through_the_command_line(wallet, tmp_path):
     name = run("p", *proposing, "--yes")["dispute"]
     run("v", "accept", box / "1.json", *announced, "--yes", "--out", box / "2.json")
     run("v", "message", name[:8], "acceptance", "--out", box / "2-again.json")
-    assert (box / "2-again.json").read_bytes() == (box / "2.json").read_bytes()
+    assert json.loads((box / "2-again.json").read_bytes()) == json.loads((box / "2.json").read_bytes())
     run("v", "message", name[:8], "claims", "--out", box / "claims.json", error=NotFoundError)
     for step, who in enumerate("pvpvp", start=2):
         run(who, "sign", box / f"{step}.json", "--yes", "--out", box / f"{step + 1}.json")

@@ -123,6 +123,16 @@ def test_an_opening_that_the_other_side_keeps_back_costs_no_option(table):
     assert table.desk("p").files.exposure() == 0
 
 
+def test_what_nobody_answered_in_its_time_frees_its_coins(table):
+    table.desk("p").propose(table.draft(), identity_secret=table.identity)
+    files = table.desk("p").files
+    assert table.look("p").position is None
+    assert (len(files.coins()), files.exposure()) == (1, 16_000_000 + 2_000_000 - 300_000)
+    table.now = NOW + 3_600 + UNSENT_SECONDS
+    assert table.look("p").position is None
+    assert (files.coins(), files.exposure()) == (set(), 0)
+
+
 def test_a_claim_and_its_disproof_that_a_reorganisation_takes_back_are_looked_at_anew(table):
     name = table.opened()
     for one in "pv":

@@ -1,6 +1,7 @@
-"""A mean of thirty agreed minutes, shown only when challenged, and a knock-out: every road to an end, on two folders.
+"""A mean of agreed minutes, shown only when challenged, and a knock-out: every road to an end, on two folders.
 
-The messages are played once; each road goes on from a copy of both folders and of the chain as they stood then.
+The mean of thirty minutes, of a set-up that takes many seconds, is played at night, and one of three minutes in CI. The
+messages are played once; each road goes on from a copy of both folders and of the chain as they stood then.
 """
 
 import shutil
@@ -34,9 +35,14 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def mean(tmp_path_factory):
+def mean_of_3(tmp_path_factory):
+    return Scene(tmp_path_factory.mktemp("mean"), minutes=3, prices=[67_000, 68_031, 67_802], lazy=True)
+
+
+@pytest.fixture(scope="module")
+def mean_of_30(tmp_path_factory):
     prices = [67_000 + 37 * minute for minute in range(30)]
-    return Scene(tmp_path_factory.mktemp("mean"), minutes=30, prices=prices, lazy=True)
+    return Scene(tmp_path_factory.mktemp("means"), minutes=30, prices=prices, lazy=True)
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +64,10 @@ def road(request, tmp_path):
         assert table.shared() == []
 
 
-both = pytest.mark.parametrize("road", ["mean", "knock_out"], indirect=True)
-lazy = pytest.mark.parametrize("road", ["mean"], indirect=True)
+MEANS = ["mean_of_3", pytest.param("mean_of_30", marks=pytest.mark.slow)]
+
+both = pytest.mark.parametrize("road", ["knock_out", *MEANS], indirect=True)
+lazy = pytest.mark.parametrize("road", MEANS, indirect=True)
 
 
 def attested(table):
