@@ -209,7 +209,8 @@ PARTS: tuple[Part, ...] = (
         environment={"BTCFI_MODEL_INTERLEAVINGS": str(INTERLEAVINGS), "BTCFI_TEST_SEED": "{seed}"},
     ),
     Part(
-        name="dispute-messages", about="100,000 mutations of each message and witness of a disputed contract", minutes=15,
+        name="dispute-messages", about="100,000 mutations of each message and witness of a disputed contract",
+        minutes=15,
         command=(*PYTEST, "-n", "0", "-rsP", "-m", "slow", "tests/property/disputes/test_disputes_holes_messages.py"),
         figures=shown_figures, environment={"BTCFI_TEST_SEED": "{seed}"},
     ),

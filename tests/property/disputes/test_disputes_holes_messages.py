@@ -29,6 +29,7 @@ from btcfi.disputes.garbled.setup import CheatedError, check_commitments, check_
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.units import Txid
 from tests.support.disputing import Dispute, secret
+from tests.support.shown import show
 from tests.unit.disputes.test_disputes_deal_messages import MESSAGES
 from tests.unit.disputes.test_disputes_messages import NAMES, forms
 
@@ -92,7 +93,8 @@ def test_whatever_bytes_come_a_reader_reads_or_refuses(dispute):
 
 @pytest.mark.slow
 def test_whatever_bytes_come_a_reader_reads_or_refuses_all_night(dispute):
-    print("dispute_bytes:", read := every_byte(dispute, READ_AT_NIGHT), "mutations")
+    read = every_byte(dispute, READ_AT_NIGHT)
+    show({"dispute_bytes": read}, {"dispute_bytes": "mutations"})
     assert read > READ_AT_NIGHT // 4
 
 
@@ -153,7 +155,8 @@ def test_whatever_stands_in_a_message_its_check_accepts_or_refuses(dispute):
 
 @pytest.mark.slow
 def test_whatever_stands_in_a_message_its_check_accepts_or_refuses_all_night(dispute):
-    print("dispute_checks:", refused := every_check(dispute, CHECKED_AT_NIGHT), "refusals")
+    refused = every_check(dispute, CHECKED_AT_NIGHT)
+    show({"dispute_checks": refused}, {"dispute_checks": "refusals"})
     assert refused > CHECKED_AT_NIGHT
 
 
@@ -230,7 +233,8 @@ def test_whatever_json_comes_a_reader_reads_or_refuses():
 
 @pytest.mark.slow
 def test_whatever_json_comes_a_reader_reads_or_refuses_all_night():
-    print("dispute_json:", read := every_form(READ_AT_NIGHT), "read")
+    read = every_form(READ_AT_NIGHT)
+    show({"dispute_json": read}, {"dispute_json": "read"})
     assert read > READ_AT_NIGHT // 100
 
 
@@ -300,7 +304,8 @@ def test_whatever_witness_is_seen_it_is_read_or_refused(dispute):
 
 @pytest.mark.slow
 def test_whatever_witness_is_seen_it_is_read_or_refused_all_night(dispute):
-    print("dispute_witnesses:", read := every_witness(dispute, SEEN_AT_NIGHT), "read")
+    read = every_witness(dispute, SEEN_AT_NIGHT)
+    show({"dispute_witnesses": read}, {"dispute_witnesses": "read"})
     assert read > SEEN_AT_NIGHT // 20
 
 
