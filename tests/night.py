@@ -220,6 +220,12 @@ PARTS: tuple[Part, ...] = (
         environment={"BTCFI_MODEL_INTERLEAVINGS": str(INTERLEAVINGS), "BTCFI_TEST_SEED": "{seed}"},
     ),
     Part(
+        name="dispute-messages", about="100,000 mutations of each message and witness of a disputed contract",
+        minutes=15,
+        command=(*PYTEST, "-n", "0", "-rsP", "-m", "slow", "tests/property/disputes/test_disputes_holes_messages.py"),
+        figures=shown_figures, environment={"BTCFI_TEST_SEED": "{seed}"},
+    ),
+    Part(
         name="walk", about="the walk by hand of docs/contract.md on a real bitcoind", minutes=6,
         command=(*PYTEST, WALK), figures=pytest_figures, environment={"BTCFI_TEST_WALK_ON_BITCOIND": "1"},
         lacks=no_bitcoind,

@@ -292,10 +292,12 @@ class Watch:
         )  # fmt: skip
 
     def _answer_held(self, look: _Look) -> tuple[_Did, Verdict | None]:
-        attested = self._room.attested(look.graph)
-        if attested is None and look.here.silence is None:
+        attested = self._room.known(look.name, look.graph, look.here)
+        # what shows no digits needs no attestations: a liar claims before there are any, or where none come. Half of
+        # the blocks they are waited for; then who claims must show them: a bond is less than what a lie takes
+        if attested is None and 2 * (look.following - (look.here.at or 0)) < look.graph.terms.dispute_blocks:
             raise NotFoundError(
-                "attestations", look.name[:16], "without them no claim can be judged before it is shown"
+                "attestations", look.name[:16], "without them the claim is challenged after half of its blocks"
             )
         if attested is not None and look.here.number == range_of(look.graph, outcomes_of(look.graph, attested)):
             return None, Verdict.RIGHT
