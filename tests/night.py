@@ -51,6 +51,12 @@ DISPUTES = tuple(
     f"tests/integration/disputes/test_disputes_on_chain_{of}.py" for of in ("games", "oracles")
 )  # fmt: skip
 ROADS = "tests/integration/disputes/test_disputes_roads.py"
+LEAVES = (
+    *(f"tests/property/disputes/test_disputes_leaves_{of}.py" for of in ("proofs", "witnesses")),
+    "tests/unit/disputes/test_disputes_policies.py",
+)  # fmt: skip
+WITNESSES = 200_000
+"""Of a liar against leaves: CI tries 10,000."""
 FLEET = "tests/integration/docs/test_docs_fleet.py"
 TUTORIAL = "tests/integration/docs/test_docs_tutorial.py"
 
@@ -197,6 +203,11 @@ PARTS: tuple[Part, ...] = (
         name="books", about="20,000 random net books and 630 shapes against their formula, 300 of them by the guest",
         minutes=12, command=(*PYTEST, "-rsP", "-m", "slow", "tests/property/payoffs"),
         figures=shown_figures, environment={"BTCFI_TEST_SEED": "{seed}"},
+    ),
+    Part(
+        name="leaves", about=f"a proof of every leaf of every range, {WITNESSES:,} witnesses, what disputes cost",
+        minutes=8, command=(*PYTEST, "-m", "slow or not slow", *LEAVES), figures=pytest_figures,
+        environment={"BTCFI_TEST_WITNESSES": str(WITNESSES), "BTCFI_TEST_SEED": "{seed}"},
     ),
     Part(
         name="shapes", about="every named shape on both nodes: settled at five prices, closed, rolled, refunded",

@@ -150,6 +150,7 @@ def rising(count):
 MAKERS = {
     "G, a call": lambda name: garbled_contract(name, gates.price_claim(RANGES), [SPOT]),
     "G, a call of 257 ranges": lambda name: garbled_contract(name, gates.price_claim(FINE), [SPOT]),
+    "G, a call, lazy": lambda name: garbled_contract(name, gates.price_claim(RANGES), [SPOT], lazy=True),
     "G, a mean of 8": lambda name: garbled_contract(name, gates.mean_claim(RANGES, 8), rising(8)),
     "G, a mean of 30, lazy": lambda name: garbled_contract(name, gates.mean_claim(RANGES, 30), rising(30), lazy=True),
     "G, a knock-out over 30, lazy": lambda name: garbled_contract(

@@ -23,6 +23,8 @@ from tests.support.leaving import RANGES, LeafDispute
 CASES = int(os.environ.get("BTCFI_TEST_WITNESSES", "10000"))
 """In CI 10,000; a long run says more."""
 
+SEED = int(os.environ.get("BTCFI_TEST_SEED", "19"))
+
 SPOT = 60_500
 
 
@@ -134,7 +136,7 @@ def judged(liar, cases):
 )  # fmt: skip
 def test_whatever_core_takes_for_a_claim_is_right_or_is_disproved(claim, share):
     cases = int(CASES * share)
-    taken, lies, proved, slashed = judged(Liar(claim, seed=19), cases)
+    taken, lies, proved, slashed = judged(Liar(claim, seed=SEED), cases)
     assert taken > cases / 10, "too few were taken to say anything"
     assert lies > cases / 40
     assert proved == lies
@@ -239,7 +241,7 @@ def test_nobody_but_the_verifier_says_where_a_disproved_claim_goes():
 @pytest.mark.parametrize("reads", [0, None], ids=["step by step", "fused"])
 def test_no_witness_disproves_an_honest_claim(reads):
     """The verifier has what the chain shows, all that follows from it, and any hint; it signs what it likes."""
-    dispute, dice = LeafDispute(call(reads), oracles=1, threshold=1).signed(), random.Random(7)
+    dispute, dice = LeafDispute(call(reads), oracles=1, threshold=1).signed(), random.Random(SEED)
     graph, claim = dispute.graph, dispute.claimed(dispute.right([SPOT]), [SPOT])
     read, spent = read_claim(graph, claim), [escrow_of(claim)[1]]
     followed = {hash(b""): b""}
