@@ -102,6 +102,12 @@ class Ranges:
                 (low, high), paid[-1] = wider, found
         return cls(starts=tuple(starts), payouts=tuple(paid))
 
+    def most_off(self, payouts: Sequence[Sats]) -> tuple[Sats, Sats]:
+        """Return by how many satoshis an outcome is paid at most too little, and too much. payouts: as for ``within``."""
+        exact = np.array(payouts, dtype=np.int64)
+        off = np.array(self.payouts, dtype=np.int64)[self.at(np.arange(len(exact)))] - exact
+        return Sats(max(0, -int(off.min()))), Sats(max(0, int(off.max())))
+
     @classmethod
     def of_values(cls, rule: ToleranceRule, *, premium: Sats, collateral: Sats) -> Ranges:
         """Return the ranges of a value that is itself what is computed to be paid, from 0 to the collateral."""

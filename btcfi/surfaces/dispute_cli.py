@@ -1,5 +1,6 @@
 """``btcfi dispute``: a contract that computes over attested prices, enforced by a garbled circuit, between two folders.
 
+    before:       dispute cost SHAPE --strikes ... --premium-sats ... --out PAYOFF.json       (what it weighs and loses)
     the writer:   dispute propose PAYOFF.json --announcement FILE ... --out proposal.json      (it claims later)
     the holder:   dispute accept proposal.json --announcement FILE ... --out acceptance.json   (it watches the claim)
     in turn:      dispute sign MESSAGE --out NEXT        six times; the holder's last one broadcasts the opening
@@ -38,6 +39,7 @@ from btcfi.oracle.announcement import Announcement
 from btcfi.payoffs.book_guest import PROGRAM
 from btcfi.surfaces import dispute_watch_cli
 from btcfi.surfaces.cli import Once
+from btcfi.surfaces.dispute_cost import cost
 from btcfi.surfaces.party.oracles import read_announcement, read_attestation
 from btcfi.surfaces.party.screen import confirm, in_lines, rows_screen
 from btcfi.surfaces.party.side import (
@@ -61,6 +63,7 @@ app = typer.Typer(
 )  # fmt: skip
 
 app.add_typer(dispute_watch_cli.app)
+app.command(cls=Once)(cost)
 
 BOND_SATS: Final = 100_000
 FEE_SATS: Final = 400
