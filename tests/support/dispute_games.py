@@ -207,8 +207,13 @@ class Player:
             return "overdue"
         if here.stage in {Stage.CLAIMED, Stage.REVEALED}:
             return "disproof"
-        home = terms.is_lazy and here.stage.ended and following > terms.bond_height
-        return "bond" if home and self.dispute.graph.bond in ledger.coins else None
+        return "bond" if self._goes_home(ledger, here, following) else None
+
+    def _goes_home(self, ledger, here, following):
+        """Whether the bond is taken home: also of a contract that the claimant never ends, which else would hold it."""
+        terms = self.dispute.terms
+        late = terms.is_lazy and following > terms.bond_height and here.stage is not Stage.CHALLENGED
+        return late and self.dispute.graph.bond in ledger.coins
 
     def _told(self, ledger, known):
         dispute, graph = self.dispute, self.dispute.graph

@@ -59,20 +59,22 @@ def game(name, dice):
     delay = dice.choice([0, 0, 1, 3, BLOCKS - 2])
     cuts = sorted(cuts_of(dice))
     since = dice.choice([START, CLAIM, CLAIM + BLOCKS // 2])
+    if since > CLAIM:  # told late, it has half of the blocks
+        delay = min(delay, BLOCKS // 2 - 1)
     who = dice.choice([None, P, V, P, V])
     honest = [Player(dispute, side, known, since) for side in Side if side is not who]
     numbers = range(len(dispute.terms.claim.payouts))
-    liar = None
+    liar, number = None, dice.choice(numbers)
     if who is not None:
         does = frozenset(one for one in ACTS[who] if dice.random() < 0.7)
         liar = Liar(
-            dispute, who, known, number=dice.choice(numbers), does=does,
+            dispute, who, known, number=number, does=does,
             quiet_until=dice.choice([0, 0, CLAIM, SILENCE, SILENCE + 1, REFUND, REFUND + 1, REFUND + 30]),
             then=dice.choice([None, *numbers]),
         )  # fmt: skip
     end = played(dispute, [*honest, *([liar] if liar else [])], delay=delay, cuts=cuts)
     lacks = shortfalls(dispute, end, outcomes if spoke else None)
-    words = f"{name}, liar {who}, {liar and (liar.does, liar.number, liar.quiet_until)}, {delay=}, {cuts=}, {end.stage}"
+    words = f"{name}, liar {who}, {liar and (liar.does, number, liar.then, liar.quiet_until)}, {delay=}, {cuts=}, {end.stage}"
     return {side: lacks[side] for side in Side if side is not who}, words, end.stage
 
 
@@ -203,6 +205,25 @@ def test_a_claim_that_nothing_is_known_of_is_objected_to_while_there_is_time_or_
     for verifier, lost in ((Player, 0), (Patient, 7_999_400)):
         end = played(dispute, [Liar(dispute, P, None), verifier(dispute, V, attested, since=CLAIM + 2 * BLOCKS)])
         assert shortfalls(dispute, end, outcomes)[V] == lost
+
+
+class Cautious(Player):
+    """Leaves its bond where it is until the contract has ended."""
+
+    def _goes_home(self, ledger, here, following):
+        return here.stage.ended and super()._goes_home(ledger, here, following)
+
+
+def test_a_claimant_that_never_ends_a_contract_does_not_hold_the_verifier_s_bond():
+    """Nothing that it could still claim needs the bond but its own answer: unanswered, it loses all."""
+    dispute, _, _ = told("call-lazy")
+    away = Liar(dispute, P, None, does=frozenset())
+    for verifier, lost in ((Player, 0), (Cautious, dispute.terms.challenge_bond - 900)):
+        end = played(dispute, [verifier(dispute, V, None), away])
+        assert (end.stage, shortfalls(dispute, end, None)[V]) == (Stage.OPEN, lost)
+    afterwards = Liar(dispute, P, None, quiet_until=dispute.terms.bond_height + 5, does=frozenset({"claim"}))
+    end = played(dispute, [Player(dispute, V, None), afterwards])
+    assert (end.stage, end.claimant) == (Stage.OVERDUE, 0)
 
 
 def test_who_comes_too_late_to_answer_a_challenge_takes_the_refund_or_loses_all():
