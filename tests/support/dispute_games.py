@@ -183,7 +183,7 @@ class Player:
         """What the claimant does now: the name of a method."""
         terms = self.dispute.terms
         known = self._told(ledger, known)
-        late = terms.is_lazy and following > terms.last_claim_height
+        late = terms.is_late(following)
         if here.stage in {Stage.OPEN, Stage.SILENT}:
             if known is not None and following > terms.claim_height and not late:
                 return "claim"

@@ -47,7 +47,7 @@ class Claims:
         """Sign the one claim that follows from what the oracles attested, and send it.
 
         Raises ClaimedOtherError, NotFoundError where not enough oracles attested, StepOutOfOrderError where nothing can
-        be claimed now, ConflictError where another claim waits.
+        be claimed now, ConflictError where another claim waits or it is too late for one.
         """
         self._room.must_be(name, Side.CLAIMANT)
         made = self._room.deal(name)
@@ -58,6 +58,11 @@ class Claims:
         attested = self._room.known(name, graph, here)
         if attested is None:
             raise NotFoundError("attestations", name[:16], f"{graph.terms.threshold} oracles must agree on each event")
+        if graph.terms.is_late(Height(self._room.node.block_count() + 1)):
+            raise ConflictError(
+                f"dispute {name[:16]}: a challenge of a claim after block {graph.terms.last_claim_height} could not be "
+                "answered any more; `btcfi dispute watch` takes the refund. Nothing was signed"
+            )
         return self.send(name, made, graph, here, attested)[0]
 
     def send(self, name: str, made: Deal, graph: Graph, here: Position, attested: Attested) -> tuple[Transaction, bool]:

@@ -152,8 +152,11 @@ class DisputeRoom:
 
     # ---- what was attested
 
-    def attested(self, graph: Graph) -> Attested | None:
-        """Return the outcomes as the first set of oracles attested them that agrees on every event; None: none does."""
+    def attested(self, graph: Graph, claimed: Sequence[int] | None = None) -> Attested | None:
+        """Return the outcomes as the first set of oracles attested them that agrees on every event; None: none does.
+
+        claimed: outcomes that we signed a claim of: what another set attested since is not looked at.
+        """
         known = self.store.attestations()
         found: list[Mapping[int, Attestation]] = [
             {place: one for place, said in enumerate(event)
@@ -165,13 +168,14 @@ class DisputeRoom:
             for event in found:
                 said = {event[one].outcome if one in event else None for one in oracles}
                 outcomes.append(said.pop() if len(said) == 1 else None)
-            if None not in outcomes:
+            if None not in outcomes and (claimed is None or list(claimed) == outcomes):
                 return presign.attested_of(graph, [one for one in outcomes if one is not None], found, which)
         return None
 
     def known(self, name: str, graph: Graph, here: Position) -> Attested | None:
         """Return the outcomes by our own attestations, or by a claim of silence that the chain shows; None: unknown."""
-        attested = self.attested(graph)
+        row = self.files.find_row("claims", name)
+        attested = self.attested(graph, None if row is None else row["outcomes"])
         if attested is None and here.silence is not None:
             return presign.read_silence(graph, self.silence(name, graph), here.silence)
         return attested

@@ -235,11 +235,11 @@ class Watch:
 
     def _claim_or_refund(self, look: _Look) -> _Did:
         room, here, terms = self._room, look.here, look.graph.terms
-        attested = room.known(look.name, look.graph, here)
-        if attested is not None and look.following > terms.claim_height:
+        attested, late = room.known(look.name, look.graph, here), terms.is_late(look.following)
+        if attested is not None and look.following > terms.claim_height and not late:
             claim, sent = self._claims.send(look.name, look.made, look.graph, here, attested)
             return ("claim", claim) if sent else None
-        if here.stage is Stage.OPEN and attested is None and look.following > terms.refund_height:
+        if here.stage is Stage.OPEN and (attested is None or late) and look.following > terms.refund_height:
             theirs, both = room.claims(look.name, look.graph), room.own(look.name)["both"]
             refund = presign.build_refund(look.graph, theirs, both=both)
             return self._pay(look, "refund", refund, stake=refund.outputs[0].value, until=None, yields=True)
@@ -260,7 +260,15 @@ class Watch:
 
     # ---- the verifier
 
-    def _play_verifier(self, look: _Look) -> tuple[_Did, Verdict | None]:  # noqa: PLR0911 - a stage, an answer
+    def _play_verifier(self, look: _Look) -> tuple[_Did, Verdict | None]:
+        did, verdict = self._answer(look)
+        terms = look.graph.terms
+        # also of a contract that the claimant never ends: unanswered, whatever it still claims loses it everything
+        if did is None and terms.is_lazy and look.here.stage is not Stage.CHALLENGED:
+            did = self._bond_home(look) if look.following > terms.bond_height else None
+        return did, verdict
+
+    def _answer(self, look: _Look) -> tuple[_Did, Verdict | None]:
         here, terms, own = look.here, look.graph.terms, self._room.own(look.name)
         if here.stage is Stage.OPEN and terms.silence_height < look.following:
             return self._silence(look), None
@@ -275,8 +283,6 @@ class Watch:
             return self._overdue(look, here.last, own["overdue"]), None
         if here.stage in {Stage.CLAIMED, Stage.REVEALED} and here.last is not None:
             return self._disprove(look, here.last)
-        if terms.is_lazy and here.stage.ended and look.following > terms.bond_height:
-            return self._bond_home(look, own["bond"]), None
         return None, None
 
     def _silence(self, look: _Look) -> _Did:
@@ -299,7 +305,12 @@ class Watch:
             raise NotFoundError(
                 "attestations", look.name[:16], "without them the claim is challenged after half of its blocks"
             )
-        if attested is not None and look.here.number == range_of(look.graph, outcomes_of(look.graph, attested)):
+        payouts = look.graph.terms.claim.payouts
+        # by what it pays: ranges that pay the same have one transaction, which does not say which of them was meant
+        if (
+            attested is not None
+            and payouts[look.read[0]] == payouts[range_of(look.graph, outcomes_of(look.graph, attested))]
+        ):
             return None, Verdict.RIGHT
         theirs, both = self._room.silence(look.name, look.graph), self._room.own(look.name)["both"]
         challenge = presign.build_challenge(look.graph, theirs, look.read, both=both)
@@ -332,10 +343,10 @@ class Watch:
         )  # fmt: skip
         return self._swept("disproof", made), judgement.verdict
 
-    def _bond_home(self, look: _Look, bond: bytes) -> _Did:
+    def _bond_home(self, look: _Look) -> _Did:
         if self._room.node.unspent(look.graph.bond, include_pool=False) is None:
             return None
-        script = self._room.wallet.script
+        bond, script = self._room.own(look.name)["bond"], self._room.wallet.script
         held = look.graph.bond, look.graph.open_txouts[1]
         made = self._sender.sweep(
             look.name, "bond home", held,

@@ -213,6 +213,10 @@ class DisputeTerms:
         """
         return Height(self.bond_height - 3 * self.dispute_blocks)
 
+    def is_late(self, following: Height) -> bool:
+        """Return whether a claim in the next block could no longer be answered for. following: its height."""
+        return self.is_lazy and following > self.last_claim_height
+
     @property
     def is_lazy(self) -> bool:
         """Whether a claim says its range alone, and the digits only once it is challenged."""

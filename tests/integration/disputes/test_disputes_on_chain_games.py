@@ -74,7 +74,8 @@ def game(name, dice):
         )  # fmt: skip
     end = played(dispute, [*honest, *([liar] if liar else [])], delay=delay, cuts=cuts)
     lacks = shortfalls(dispute, end, outcomes if spoke else None)
-    words = f"{name}, liar {who}, {liar and (liar.does, number, liar.then, liar.quiet_until)}, {delay=}, {cuts=}, {end.stage}"
+    lying = liar and (who, liar.does, number, liar.then, liar.quiet_until)
+    words = f"{name}, {lying}, {spoke=}, {since=}, {delay=}, {cuts=}: {end.stage}"
     return {side: lacks[side] for side in Side if side is not who}, words, end.stage
 
 
