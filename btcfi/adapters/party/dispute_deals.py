@@ -36,7 +36,7 @@ from btcfi.bitcoin.fees import (
     vsize_of,
 )
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
-from btcfi.bitcoin.wallet import InsufficientFundsError
+from btcfi.bitcoin.wallet import Coin, InsufficientFundsError
 from btcfi.disputes.garbled import deal_messages as wire
 from btcfi.disputes.garbled import messages, presign
 from btcfi.disputes.garbled.deal import Acceptance, Deal, Draft, OwnSecrets, Proposal, check_first, sign_first, signed
@@ -64,6 +64,9 @@ MAX_CUTS_IN_ALL: Final = 1_024
 UNSENT_SECONDS: Final = 60
 """After a proposal's time what we have signed and our node does not know goes home: until then the other side holds an
 option that it has not paid for. As of a net book."""
+
+SPARE_VSIZE: Final = 2_000
+"""Of what a side sends with a child, at most: a coin that pays for so much at the opening's rate must be left to it."""
 
 DRAWN: Final = "drawn"
 SHOWN: Final = "shown"
@@ -113,7 +116,7 @@ class Deals:
         room.show(Side.CLAIMANT, draft)
         with room.store.alone():
             seed, script = secrets.token_bytes(32), room.wallet.script
-            half = room.wallet.choose(_brings(Side.CLAIMANT, draft), draft.rate)
+            half = self._coins(Side.CLAIMANT, draft)
             unsigned = Proposal(
                 draft=draft, keys=OwnSecrets(seed, draft.sets).claimant_keys(script), coins=half, change_script=script,
                 identity=secp256k1.public_key_xonly(identity_secret), signature=bytes(64),
@@ -156,14 +159,14 @@ class Deals:
             if (before := room.files.find(name, "acceptance")) is not None:
                 return dict(before)
             room.ask(name, draft, Side.VERIFIER, proposer=proposal.identity)  # the owner may have read for an hour
+            chosen = self._coins(Side.VERIFIER, draft)
             if not by_hash:
                 self._count_cut(name, proposal.identity)
             seed = room.files.keep_seed(name, Side.VERIFIER, secrets.token_bytes(32), room.keystore)
             own, script = OwnSecrets(seed, draft.sets), room.wallet.script
             half = Acceptance(
                 proposal_id=Hash32(bytes.fromhex(name)), keys=own.verifier_keys(script),
-                coins=room.wallet.choose(_brings(Side.VERIFIER, draft), draft.rate), change_script=script,
-                cut=BY_HASH if by_hash else drawn_cut(own).commitment(),
+                coins=chosen, change_script=script, cut=BY_HASH if by_hash else drawn_cut(own).commitment(),
             )  # fmt: skip
             made = Deal(proposal, half, id=wire.contract_id(proposal, half))  # terms that make no contract end here
             room.note_start(name)
@@ -171,6 +174,21 @@ class Deals:
             room.files.put(name, "proposal", wire.encode_proposal(proposal))
             room.files.put(name, "acceptance", wire.encode_acceptance(half))
         return wire.encode_acceptance(half)
+
+    def _coins(self, side: Side, draft: Draft) -> tuple[Coin, ...]:
+        """Choose what a side brings, and see that it can pay for what it will have to send in time.
+
+        Raises InsufficientFundsError, NotFoundError.
+        """
+        wallet, amount = self._room.wallet, Sats(max(draft.puts_in(side), DUST_P2TR))
+        chosen = wallet.choose(amount, draft.rate)
+        least = fee_for(SPARE_VSIZE, draft.rate) + DUST_P2TR
+        change = sum(one.value for one in chosen) - amount
+        others = [one.value for one in wallet.free() if one not in chosen]
+        if max([change - least, *others]) < least:
+            advice = "send one to the wallet: it pays for what must be sent in time"
+            raise NotFoundError("coin", f"of {least:,} sats beside what is put in", advice)
+        return chosen
 
     def _count_cut(self, name: str, identity: bytes) -> None:
         files, ledger = self._room.files, f"cuts/{identity.hex()}"
@@ -405,7 +423,3 @@ class Deals:
         except NotFoundError:
             return False
         return True
-
-
-def _brings(side: Side, draft: Draft) -> Sats:
-    return Sats(max(draft.puts_in(side), DUST_P2TR))

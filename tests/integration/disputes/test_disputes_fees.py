@@ -5,7 +5,8 @@ import pytest
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
 from btcfi.disputes.garbled.game import Stage
 from btcfi.disputes.garbled.setup import Verdict
-from btcfi.units import parse_txid
+from btcfi.errors import NotFoundError
+from btcfi.units import Sats, parse_txid
 from tests.support.chain import chain
 from tests.support.dispute_stage import BLOCKS, Table, lied
 
@@ -123,3 +124,11 @@ def test_a_challenge_outbids_a_release_that_waits(wallet, tmp_path):
     assert table.look("v").sent == "challenge"
     table.mined()
     assert table.look("v").position.stage is Stage.CHALLENGED
+
+
+def test_a_side_that_would_have_no_coin_left_to_pay_for_what_it_must_send_proposes_nothing(wallet, tmp_path):
+    table = table_on(wallet, tmp_path)
+    all_but_a_bit = Sats(36_000_000 - 16_000_000 + 300_000 - 15_000)
+    with pytest.raises(NotFoundError, match="pays for what must be sent in time"):
+        table.desk("p").propose(table.draft(bond=all_but_a_bit), identity_secret=table.identity)
+    assert table.desk("p").files.names() == []
