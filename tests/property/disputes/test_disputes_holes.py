@@ -167,6 +167,9 @@ HOLES = {
         "holes::test_a_right_claim_is_told_from_another_range_that_pays_the_same",
         "holes_desk::test_a_right_claim_that_pays_what_another_range_pays_is_not_challenged",
     ],
+    "found here: a last outcome that is not the latest": [
+        "holes::test_outcomes_stand_in_the_order_of_their_minutes",
+    ],
     "found here: a lie before any attestation": [
         "holes_desk::test_a_lazy_lie_before_any_attestation_is_challenged_in_time",
     ],
@@ -661,3 +664,12 @@ def test_a_right_claim_is_told_from_another_range_that_pays_the_same(monkeypatch
     assert told() == [0, 1, 2, 4, 5, 6]
     monkeypatch.setattr(Graph, "_twins", (0,) * 7)
     assert told() != [0, 1, 2, 4, 5, 6]
+
+
+def test_outcomes_stand_in_the_order_of_their_minutes():
+    """Of a knock-out the last one settles: a proposal that has them otherwise would settle by an earlier minute."""
+    dispute = Dispute(knock_out_claim(RANGES, 3, barrier=80_000, up=True, rebate=Sats(0)), oracles=1, threshold=1)
+    one, two, three = dispute.terms.events
+    for events in ((two, one, three), (one, three, two), (one, one, two), (three, two, one)):
+        with pytest.raises(InvalidInputError, match="events"):
+            replace(dispute.terms, events=events)
