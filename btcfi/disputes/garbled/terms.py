@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Final
 
 from btcfi import secp256k1
@@ -120,6 +120,9 @@ class DisputeTerms:
             check_together(event)
         if len({event[0].event.id for event in self.events}) != len(self.events):
             raise InvalidInputError("events", "one stands twice", "a minute of its own each")
+        minutes = [event[0].event.expiry for event in self.events]
+        if any(one > other for one, other in pairwise(minutes)):  # what is claimed of the last is of the latest
+            raise InvalidInputError("events", "not in the order of their minutes", "the earliest first")
         if not 1 <= self.threshold <= len(self.events[0]) or len(self.sets) > MAX_SETS:
             raise InvalidInputError(
                 "threshold", f"{self.threshold}", f"1 to {len(self.events[0])}, {MAX_SETS} sets at most"

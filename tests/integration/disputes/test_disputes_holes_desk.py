@@ -1,14 +1,20 @@
 """What a lazy claim leaves open until it is challenged, and who must not be robbed by it: by two folders and a node."""
 
+import base64
+import random
+
 import pytest
 
 from btcfi.disputes.claims import Ranges
+from btcfi.disputes.garbled import deal_messages as wire
 from btcfi.disputes.garbled.deal import Barrier, Kind, Payoff
 from btcfi.disputes.garbled.game import Stage
 from btcfi.disputes.garbled.setup import Verdict
+from btcfi.errors import BtcfiError
 from btcfi.units import Sats
+from tests.property.disputes.test_disputes_holes_messages import changed_at, mutated, places_of
 from tests.support.chain import chain
-from tests.support.dispute_stage import BLOCKS, Table, lied
+from tests.support.dispute_stage import BLOCKS, Table, lied, mailed
 
 pytestmark = pytest.mark.integration
 
@@ -73,3 +79,33 @@ def test_a_right_claim_that_pays_what_another_range_pays_is_not_challenged(walle
     table.mined()
     seen = table.look("v")
     assert (seen.position.number, seen.verdict, seen.sent) == (0, Verdict.RIGHT, "")
+
+
+def spoilt(message, dice):
+    """A message that is not the one that was sent, in any of its places."""
+    while True:
+        changed = changed_at(message, dice.choice(list(places_of(message))), dice)
+        if isinstance(changed, dict) and "data" in changed and dice.random() < 0.7:
+            part = dice.choice(["data", "more"])
+            data = base64.b64decode(message[part])
+            if data:
+                changed = message | {part: base64.b64encode(mutated(data, dice)).decode()}
+        if isinstance(changed, dict) and changed != message:
+            return changed
+
+
+def test_a_spoilt_message_of_any_step_is_refused_and_the_right_one_still_answered(wallet, tmp_path):
+    """Nothing of it is kept: not as a message that was answered, not as a one-time row, not as a coin that is named."""
+    table, dice, refused = Table(wallet, tmp_path, lazy=True), random.Random(20), 0
+    for name, message in table.steps():
+        if not name or message["type"] in {wire.PROPOSAL, wire.ACCEPTANCE}:
+            continue  # another proposal, another acceptance: each is a contract of its own
+        for _ in range(6):
+            before = {path: path.read_bytes() for path in table.home(name).rglob("*") if path.is_file()}
+            with pytest.raises(BtcfiError):
+                table.desk(name).sign(spoilt(mailed(message), dice), identity_secret=table.identity)
+            assert before == {path: path.read_bytes() for path in table.home(name).rglob("*") if path.is_file()}
+            refused += 1
+    assert refused == 30
+    table.mined()
+    assert table.look("p").position.stage is Stage.OPEN

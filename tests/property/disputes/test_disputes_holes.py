@@ -130,10 +130,45 @@ HOLES = {
     "U16 two contracts of one fault point and terms": [
         "holes::test_two_claims_of_one_fault_point_are_one_transaction_where_signatures_leave_inputs_open",
     ],
+    "signatures that are not those asked for": [
+        "holes_signatures::test_a_verifier_that_signs_anything_else_is_seen_by_the_claimant",
+        "holes_signatures::test_a_claimant_that_signs_anything_else_is_seen_by_the_verifier",
+        "holes_signatures::test_no_part_of_what_a_verifier_signs_may_be_missing_doubled_or_anothers",
+        "holes_signatures::test_a_claim_in_the_pool_is_changed_by_nobody",
+        "holes_signatures::test_a_verifier_claims_nothing_by_itself",
+        "holes_signatures::test_a_claimant_alone_moves_nothing_but_its_payout",
+    ],
+    "signatures of one digit that say two things": [
+        "holes_signatures::test_a_verifier_mixes_no_silence_that_the_claimant_cannot_read",
+        "witnesses::test_whatever_core_takes_is_read_and_every_lie_among_it_is_convicted",
+    ],
+    "copies of a set-up that are bad in other ways": [
+        "unsound::test_what_a_garbler_commits_to_and_no_polynomial_is_is_refused",
+        "unsound::test_what_a_garbler_says_otherwise_than_it_made_it_is_refused",
+        "unsound::test_seven_bad_copies_of_seven_kinds_are_seen_by_whichever_cut_opens_one",
+        "unsound::test_six_of_seven_ways_to_spoil_a_kept_copy_leave_one_that_convicts",
+        "unsound::test_polynomials_that_are_constant_harm_their_maker_alone",
+    ],
+    "what a verifier computes of a right claim": [
+        "unsound::test_no_other_claim_is_evaluated_with_what_a_right_one_told",
+        "unsound::test_as_many_shares_as_are_opened_tell_neither_the_fault_nor_a_label",
+    ],
+    "the first message unsigned": ["deal_messages::test_the_first_message_is_signed_for_one_set_up_alone"],
+    "an attempt forgotten too early": [
+        "two_folders::test_an_opening_that_was_signed_and_not_sent_is_cancelled_by_its_own_coins",
+    ],
+    "corrupt oracles": [
+        "holes_verdicts::test_fewer_corrupt_oracles_than_a_set_has_move_nothing",
+        "holes_verdicts::test_an_honest_claim_is_right_and_a_lie_convicted_at_any_outcomes",
+        "holes_verdicts::test_each_set_of_two_oracles_gives_the_same_verdicts_on_the_chain",
+    ],
     "found here: ranges that pay the same": [
         "holes::test_no_two_claims_of_a_contract_are_one_transaction",
         "holes::test_a_right_claim_is_told_from_another_range_that_pays_the_same",
         "holes_desk::test_a_right_claim_that_pays_what_another_range_pays_is_not_challenged",
+    ],
+    "found here: a last outcome that is not the latest": [
+        "holes::test_outcomes_stand_in_the_order_of_their_minutes",
     ],
     "found here: a lie before any attestation": [
         "holes_desk::test_a_lazy_lie_before_any_attestation_is_challenged_in_time",
@@ -141,16 +176,18 @@ HOLES = {
 }  # fmt: skip
 
 WHERE = {
-    "holes": "property", "holes_messages": "property", "witnesses": "property", "unsound": "unit", "setup": "unit",
-    "on_chain": "integration", "two_folders": "integration", "holes_desk": "integration",
-}  # fmt: skip
+    "property": ["holes", "holes_messages", "holes_signatures", "holes_verdicts", "witnesses"],
+    "unit": ["deal_messages", "setup", "unsound"],
+    "integration": ["holes_desk", "on_chain", "two_folders"],
+}
 
 
 @pytest.mark.parametrize("hole", HOLES)
 def test_each_hole_has_the_tests_that_stop_it(hole):
     for named in HOLES[hole]:
         file, name = named.split("::")
-        path = ROOT / "tests" / WHERE[file] / "disputes" / f"test_disputes_{file}.py"
+        (layer,) = (layer for layer, files in WHERE.items() if file in files)
+        path = ROOT / "tests" / layer / "disputes" / f"test_disputes_{file}.py"
         found = {one.name for one in ast.parse(path.read_text()).body if isinstance(one, ast.FunctionDef)}
         assert name in found, named
 
@@ -627,3 +664,12 @@ def test_a_right_claim_is_told_from_another_range_that_pays_the_same(monkeypatch
     assert told() == [0, 1, 2, 4, 5, 6]
     monkeypatch.setattr(Graph, "_twins", (0,) * 7)
     assert told() != [0, 1, 2, 4, 5, 6]
+
+
+def test_outcomes_stand_in_the_order_of_their_minutes():
+    """Of a knock-out the last one settles: a proposal that has them otherwise would settle by an earlier minute."""
+    dispute = Dispute(knock_out_claim(RANGES, 3, barrier=80_000, up=True, rebate=Sats(0)), oracles=1, threshold=1)
+    one, two, three = dispute.terms.events
+    for events in ((two, one, three), (one, three, two), (one, one, two), (three, two, one)):
+        with pytest.raises(InvalidInputError, match="events"):
+            replace(dispute.terms, events=events)
