@@ -168,6 +168,15 @@ def median_claim(ranges: Ranges, events: int, shape: Shape = Shape()) -> Claim:
     return claim_of(f"median of {events}", library.median(_outcomes(events, shape)), ranges, shape)
 
 
+def average_strike_claim(ranges: Ranges, events: int, *, call: bool, shape: Shape = Shape()) -> Claim:
+    """Return the claim of a payoff of what the last outcome is above the mean of all, or for a put below it.
+
+    ranges: of that many whole dollars.
+    """
+    value = library.average_strike(_outcomes(events, shape), call=call)
+    return claim_of(f"average-strike {'call' if call else 'put'} over {events}", value, ranges, shape)
+
+
 def knock_out_claim(
     ranges: Ranges, events: int, *, barrier: int, up: bool, rebate: Sats, shape: Shape = Shape(),
 ) -> Claim:  # fmt: skip

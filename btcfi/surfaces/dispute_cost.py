@@ -81,7 +81,9 @@ def cost(
     if not premium:
         raise InvalidInputError("--premium-sats", premium_sats or "none", "at least 1 sat: what is lost is told of it")
     ranges, loss = _ranged(contract, rule, premium)
-    payoff = Payoff(kind=choice(Kind, "--kind", kind), ranges=ranges, barrier=_barrier(barrier, rebate_sats, up=not down))
+    payoff = Payoff(
+        kind=choice(Kind, "--kind", kind), ranges=ranges, barrier=_barrier(barrier, rebate_sats, up=not down)
+    )
     row = _row(payoff.claim(minutes), loss=loss, premium=premium, rates=rates, lazy=lazy, **options)
     if out is not None:
         write_named(out, json.dumps(_payoff_json(payoff), indent=1).encode() + b"\n")
@@ -258,4 +260,6 @@ def _print_rows(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
             f"{row['setup_seconds']:>8.1f} {row['happy_vb']:>8,} {row['disprove_vb'] + row['challenge_vb']:>11,} "
             f"{row['largest_loss_percent_of_premium']:>18.2f}"
         )
-    typer.echo("A call spread of 1 BTC, 60000/75000, premium 0.04 BTC, 2 of 3 oracles; the second price claim by 0.2 %.")
+    typer.echo(
+        "A call spread of 1 BTC, 60000/75000, premium 0.04 BTC, 2 of 3 oracles; the second price claim by 0.2 %."
+    )

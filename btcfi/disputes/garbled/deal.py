@@ -22,7 +22,15 @@ from btcfi import secp256k1
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts.setup import WrongMessageError
-from btcfi.disputes.claims import Claim, Ranges, knock_out_claim, mean_claim, median_claim, price_claim
+from btcfi.disputes.claims import (
+    Claim,
+    Ranges,
+    average_strike_claim,
+    knock_out_claim,
+    mean_claim,
+    median_claim,
+    price_claim,
+)
 from btcfi.disputes.garbled.graph import Graph
 from btcfi.disputes.garbled.opening import Opening, build_opening, contribution
 from btcfi.disputes.garbled.setup import CONSERVATIVE, Commitments, Subject
@@ -42,6 +50,10 @@ class Kind(StrEnum):
     MEAN = "mean"
     MEDIAN = "median"
     KNOCK_OUT = "knock-out"
+    AVERAGE_STRIKE_CALL = "average-strike-call"
+    """What the last outcome is above the mean of all, in whole dollars."""
+    AVERAGE_STRIKE_PUT = "average-strike-put"
+    """What it is below it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +88,8 @@ class Payoff:
             return mean_claim(self.ranges, events)
         if self.kind is Kind.MEDIAN:
             return median_claim(self.ranges, events)
+        if self.kind in {Kind.AVERAGE_STRIKE_CALL, Kind.AVERAGE_STRIKE_PUT}:
+            return average_strike_claim(self.ranges, events, call=self.kind is Kind.AVERAGE_STRIKE_CALL)
         if events != 1:
             raise InvalidInputError("events", f"{events} of a price", "one")
         return price_claim(self.ranges)

@@ -16,7 +16,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from btcfi.disputes.payoffs.expression import Outcomes
 from btcfi.disputes.leaves import words as w
 from btcfi.disputes.leaves.emitter import Emitter, Opcode
 from btcfi.disputes.leaves.program import (
@@ -31,6 +30,7 @@ from btcfi.disputes.leaves.program import (
     word_digits,
 )
 from btcfi.disputes.leaves.words import Signed, Word
+from btcfi.disputes.payoffs.expression import Outcomes
 from btcfi.errors import InvalidInputError
 from btcfi.units import Sats
 

@@ -50,6 +50,9 @@ def _built(builder: CircuitBuilder, one: Expression, below: Sequence[Number], pr
             return builder.add(wires[0], wires[1])
         case Operation.SUBTRACT:
             return builder.subtract(wires[0], wires[1])[0]
+        case Operation.ABOVE:
+            known = negate(_less(builder, wires[0], wires[1], signed=signed))
+            return builder.masked(known, builder.subtract(wires[0], wires[1])[0])
         case Operation.SCALE:
             return _scaled(builder, wires[0], one.number)
         case Operation.LESS:
@@ -125,6 +128,8 @@ def _peel(one: Expression, levels: Sequence[int]) -> tuple[Expression, list[int]
     match one.operation:
         case Operation.ADD:
             return inner, [level - by.number for level in levels]
+        case Operation.ABOVE:
+            return inner, [level + by.number if level > 0 else inner.low for level in levels]
         case Operation.SUBTRACT:
             return inner, [level + by.number for level in levels]
         case Operation.DIVIDE:

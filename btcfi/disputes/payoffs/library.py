@@ -17,8 +17,8 @@ from typing import Final, Protocol
 from btcfi.disputes.payoffs.expression import (
     OUTCOME_BITS,
     Expression,
+    above,
     choose,
-    expressed,
     least,
     less,
     most,
@@ -79,6 +79,15 @@ def median(values: Sequence[Expression]) -> Expression:
     return row[count // 2]
 
 
+def average_strike(values: Sequence[Expression], *, call: bool) -> Expression:
+    """Return what the last value is above the mean of all, or below it for a put: rounded down to a whole, at least 0.
+
+    The field's average-strike option, of dollars; nothing is divided but the difference, so a circuit divides nothing.
+    """
+    many, total = values[-1] * len(values), sum_of(values)
+    return (above(many, total) if call else above(total, many)) // len(values)
+
+
 def touched(values: Sequence[Expression], barrier: int, *, up: bool) -> Expression:
     """Return whether one of them is at a barrier or beyond it; up: from below. Raises InvalidInputError for none."""
     if not values:
@@ -100,12 +109,12 @@ def cents(dollars: Expression) -> Expression:
 
 def call_gain(spot: Expression, strike: Expression | int) -> Expression:
     """Return what a call gains a bitcoin, in cents."""
-    return most(spot - strike, 0)
+    return above(spot, strike)
 
 
 def put_gain(spot: Expression, strike: Expression | int) -> Expression:
     """Return what a put gains a bitcoin, in cents."""
-    return most(expressed(strike) - spot, 0)
+    return above(strike, spot)
 
 
 def binary_gain(spot: Expression, strike: CentsPerBtc, *, up: bool, cash: CentsPerBtc | None = None) -> Expression:
