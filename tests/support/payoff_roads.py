@@ -73,9 +73,15 @@ def in_whole_numbers(value, outcomes):
     """What an expression is at one case, in Python's integers: a road of its own, without bounds."""
     found = {}
     rules = {
-        "add": lambda a, b: a + b, "subtract": lambda a, b: a - b, "above": lambda a, b: max(a - b, 0), "divide": lambda a, b: a // b, "least": min,
-        "most": max, "less": lambda a, b: int(a < b), "choose": lambda c, a, b: a if c else b,
-    }  # fmt: skip
+        "add": lambda a, b: a + b,
+        "subtract": lambda a, b: a - b,
+        "above": lambda a, b: max(a - b, 0),
+        "divide": lambda a, b: a // b,
+        "least": min,
+        "most": max,
+        "less": lambda a, b: int(a < b),
+        "choose": lambda c, a, b: a if c else b,
+    }
     for one in ex.nodes_of(value):
         below = [found[id(node)] for node in one.operands]
         match one.operation:

@@ -12,7 +12,7 @@ numbers that lies. What could divide by nothing, or leave 62 bits, cannot be wri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -207,30 +207,32 @@ def values_of(expression: Expression, outcomes: Outcomes) -> NDArray[np.int64]:
     return found[id(expression)]
 
 
+def _chosen(
+    condition: NDArray[np.int64], then: NDArray[np.int64], otherwise: NDArray[np.int64]
+) -> NDArray[np.int64]:  # fmt: skip
+    return np.where(condition == 1, then, otherwise)
+
+
+_RULES: Final[Mapping[Operation, Callable[..., NDArray[np.int64]]]] = {
+    Operation.ADD: np.add,
+    Operation.SUBTRACT: np.subtract,
+    Operation.ABOVE: lambda a, b: np.maximum(a - b, 0),
+    Operation.DIVIDE: np.floor_divide,
+    Operation.LEAST: np.minimum,
+    Operation.MOST: np.maximum,
+    Operation.LESS: lambda a, b: (a < b).astype(np.int64),
+    Operation.CHOOSE: _chosen,
+}
+
+
 def _value(one: Expression, below: Sequence[NDArray[np.int64]], outcomes: Outcomes) -> NDArray[np.int64]:
-    match one.operation:
-        case Operation.CONSTANT:
-            return np.full(outcomes.shape[1:], one.number, dtype=np.int64)
-        case Operation.PRICE:
-            return _outcome(one, outcomes)
-        case Operation.ADD:
-            return below[0] + below[1]
-        case Operation.SUBTRACT:
-            return below[0] - below[1]
-        case Operation.ABOVE:
-            return np.maximum(below[0] - below[1], 0)
-        case Operation.SCALE:
-            return below[0] * one.number
-        case Operation.DIVIDE:
-            return below[0] // below[1]
-        case Operation.LEAST:
-            return np.minimum(below[0], below[1])
-        case Operation.MOST:
-            return np.maximum(below[0], below[1])
-        case Operation.LESS:
-            return (below[0] < below[1]).astype(np.int64)
-        case Operation.CHOOSE:
-            return np.where(below[0] == 1, below[1], below[2])
+    if one.operation is Operation.CONSTANT:
+        return np.full(outcomes.shape[1:], one.number, dtype=np.int64)
+    if one.operation is Operation.PRICE:
+        return _outcome(one, outcomes)
+    if one.operation is Operation.SCALE:
+        return below[0] * one.number
+    return _RULES[one.operation](*below)
 
 
 def _outcome(one: Expression, outcomes: Outcomes) -> NDArray[np.int64]:

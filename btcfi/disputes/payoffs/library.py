@@ -5,8 +5,8 @@ pays is satoshis out of the collateral, or cents, as ``option_settlement`` compu
 price in cents, the quantity in hundredths of a bitcoin, one division, rounded down.
 
 Medians are of *agreed* minutes, of which m of n oracles attest one and the same. Of the oracles' own prices a median is
-left out: with one oracle silent the circuit lacks an input, and with one that equivocates a digit has two values, so one
-oracle alone would decide which side cannot play.
+left out: with one oracle silent the circuit lacks an input, and with one that equivocates a digit has two values, so a
+single oracle would decide which side cannot play.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def in_cents(gain: Expression, quantity: CentiBtc) -> Expression:
 
 
 def in_sats(gain: Expression, spot: Expression, quantity: CentiBtc, collateral: Sats) -> Expression:
-    """Return what a gain a bitcoin pays in satoshis at a price in cents: rounded down to one, at most the collateral."""
+    """Return what a gain a bitcoin pays in satoshis at a price in cents: rounded down, at most the collateral."""
     return least(gain * (quantity * SATS_PER_CENTIBTC) // spot, collateral)
 
 

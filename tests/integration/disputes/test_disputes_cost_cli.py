@@ -58,7 +58,13 @@ def test_what_it_costs_is_said_in_words_with_the_loss_beside():
 
 def test_every_claim_stands_in_one_table():
     rows = json.loads(said("cost", "--json"))["claims"]
-    assert {row["claim"] for row in rows} >= {"price", "mean of 30", "median of 5", "knock-out over 30"}
+    assert {row["claim"] for row in rows} >= {
+        "price",
+        "mean of 30",
+        "median of 5",
+        "knock-out over 30",
+        "average-strike call over 30",
+    }
     assert all(row["happy_vb"] <= 625 for row in rows if row["lazy"])
     assert max(row["ranges"] for row in rows) > 257
 
@@ -68,6 +74,7 @@ def test_every_claim_stands_in_one_table():
     [
         (("cost", "call_spread", "--strikes", "60000/75000"), InvalidInputError),
         ((*SPREAD, "--kind", "sum"), InvalidInputError),
+        ((*SPREAD, "--kind", "average-strike-call", "--minutes", 3), InvalidInputError),
         ((*SPREAD, "--barrier", "80000"), InvalidInputError),
         ((*SPREAD, "--kind", "knock-out", "--barrier", "80000.50"), InvalidInputError),
         ((*SPREAD, "--kind", "median", "--minutes", 4), InvalidInputError),

@@ -26,7 +26,8 @@ CLAIMS = {
     "one of one, 81 ranges": (price_claim(FINE), {"oracles": 1, "threshold": 1}),
     "mean of three, lazy": (mean_claim(RANGES, 3), {"lazy": True}),
     "knock-out, lazy, one of two": (
-        knock_out_claim(RANGES, 2, barrier=90_000, up=True, rebate=Sats(0)), {"lazy": True, "oracles": 2, "threshold": 1},
+        knock_out_claim(RANGES, 2, barrier=90_000, up=True, rebate=Sats(0)),
+        {"lazy": True, "oracles": 2, "threshold": 1},
     ),
 }  # fmt: skip
 
