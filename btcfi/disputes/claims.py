@@ -103,7 +103,7 @@ class Ranges:
         return cls(starts=tuple(starts), payouts=tuple(paid))
 
     def most_off(self, payouts: Sequence[Sats]) -> tuple[Sats, Sats]:
-        """Return by how many satoshis an outcome is paid at most too little, and too much. payouts: as for ``within``."""
+        """Return by how many satoshis an outcome is at most paid too little, and too much; payouts as ``within``."""
         exact = np.array(payouts, dtype=np.int64)
         off = np.array(self.payouts, dtype=np.int64)[self.at(np.arange(len(exact)))] - exact
         return Sats(max(0, -int(off.min()))), Sats(max(0, int(off.max())))
@@ -169,6 +169,15 @@ def median_claim(ranges: Ranges, events: int, shape: Shape = Shape()) -> Claim:
     return claim_of(f"median of {events}", library.median(_outcomes(events, shape)), ranges, shape)
 
 
+def average_strike_claim(ranges: Ranges, events: int, *, call: bool, shape: Shape = Shape()) -> Claim:
+    """Return the claim of a payoff of what the last outcome is above the mean of all, or for a put below it.
+
+    ranges: of that many whole dollars.
+    """
+    value = library.average_strike(_outcomes(events, shape), call=call)
+    return claim_of(f"average-strike {'call' if call else 'put'} over {events}", value, ranges, shape)
+
+
 def knock_out_claim(
     ranges: Ranges, events: int, *, barrier: int, up: bool, rebate: Sats, shape: Shape = Shape(),
 ) -> Claim:  # fmt: skip
@@ -192,7 +201,9 @@ class End:
     rebate: Sats
 
 
-def claim_of(name: str, value: Expression, ranges: Ranges, shape: Shape = Shape(), *, end: End | None = None) -> Claim:
+def claim_of(
+    name: str, value: Expression, ranges: Ranges, shape: Shape = Shape(), *, end: End | None = None
+) -> Claim:  # fmt: skip
     """Return the claim of the range in which a value of outcomes lies.
 
     end: one more range, the last and the one right one where its condition holds. What only moves the places where the
@@ -230,7 +241,7 @@ class _Making:
         self.outcomes = [self.builder.number(f"price{place}", shape.price, event=place) for place in range(events)]
 
     def out_of_range(self, value: Expression, ranges: Ranges, *, ended: Literal | None = None) -> Literal:
-        """Return whether a value lies outside the claimed range. ended: where true, only one after the last is right."""
+        """Return whether a value lies outside the claimed range. ended: where true, one after the last is right."""
         builder, count = self.builder, len(ranges.starts)
         if count + (ended is not None) < 2:  # noqa: PLR2004 - the fewest that one can be wrong about
             raise InvalidInputError("ranges", "one", "at least two: nothing can be claimed wrongly")

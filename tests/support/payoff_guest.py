@@ -44,11 +44,21 @@ class PayoffGuest:
         for at, events in enumerate(self.events.values()):
             arguments = ", ".join(f"in[{event}]" for event in range(events))
             cases.append(f"        case {at}: value = f_{at}({arguments}); in += {events}; break;")
-        source = PRELUDE + "\n".join(f"static {one}" for one in functions) + MAIN.format(cases="\n".join(cases))
+        source = (
+            PRELUDE
+            + "\n".join(f"__attribute__((noinline)) {one}" for one in functions)
+            + MAIN.format(cases="\n".join(cases))
+        )
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "main.c").write_text(source, encoding="utf-8")
             elf = build("payoffs", ["main.c"], root=Path(folder))
         self.program = program_from_elf(elf, name="payoffs", output_size=4 * PAGE_WORDS)
+
+    def words(self, name):
+        """The machine words of an expression's function."""
+        address, size = self.program.elf.symbols[f"f_{list(self.events).index(name)}"]
+        first = (address - self.program.elf.code.address) // 4
+        return tuple(self.program.words[first : first + size // 4].tolist())
 
     def values(self, name, outcomes):
         """What the machine says of an expression at many outcomes: rows events, columns cases."""

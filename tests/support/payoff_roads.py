@@ -40,6 +40,8 @@ def gates_say(value, outcomes, said, *, bits=ex.OUTCOME_BITS):
 _MAKERS = (
     lambda one, other, _: one + other,
     lambda one, other, _: one - other,
+    lambda one, other, _: ex.above(one, other),
+    lambda one, _, number: ex.above(number, one),
     lambda one, _, number: one * number,
     lambda one, _, number: one + number,
     lambda one, _, number: number - one,
@@ -71,9 +73,15 @@ def in_whole_numbers(value, outcomes):
     """What an expression is at one case, in Python's integers: a road of its own, without bounds."""
     found = {}
     rules = {
-        "add": lambda a, b: a + b, "subtract": lambda a, b: a - b, "divide": lambda a, b: a // b, "least": min,
-        "most": max, "less": lambda a, b: int(a < b), "choose": lambda c, a, b: a if c else b,
-    }  # fmt: skip
+        "add": lambda a, b: a + b,
+        "subtract": lambda a, b: a - b,
+        "above": lambda a, b: max(a - b, 0),
+        "divide": lambda a, b: a // b,
+        "least": min,
+        "most": max,
+        "less": lambda a, b: int(a < b),
+        "choose": lambda c, a, b: a if c else b,
+    }
     for one in ex.nodes_of(value):
         below = [found[id(node)] for node in one.operands]
         match one.operation:

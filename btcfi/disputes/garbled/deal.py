@@ -25,7 +25,15 @@ from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts.mandate import DisputeFacts
 from btcfi.contracts.messages import Role
 from btcfi.contracts.setup import WrongMessageError
-from btcfi.disputes.claims import Claim, Ranges, knock_out_claim, mean_claim, median_claim, price_claim
+from btcfi.disputes.claims import (
+    Claim,
+    Ranges,
+    average_strike_claim,
+    knock_out_claim,
+    mean_claim,
+    median_claim,
+    price_claim,
+)
 from btcfi.disputes.garbled.chains import FaultPoint
 from btcfi.disputes.garbled.graph import Graph
 from btcfi.disputes.garbled.opening import Opening, Side, build_opening, contribution
@@ -50,6 +58,10 @@ class Kind(StrEnum):
     MEAN = "mean"
     MEDIAN = "median"
     KNOCK_OUT = "knock-out"
+    AVERAGE_STRIKE_CALL = "average-strike-call"
+    """What the last outcome is above the mean of all, in whole dollars."""
+    AVERAGE_STRIKE_PUT = "average-strike-put"
+    """What it is below it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +96,8 @@ class Payoff:
             return mean_claim(self.ranges, events)
         if self.kind is Kind.MEDIAN:
             return median_claim(self.ranges, events)
+        if self.kind in {Kind.AVERAGE_STRIKE_CALL, Kind.AVERAGE_STRIKE_PUT}:
+            return average_strike_claim(self.ranges, events, call=self.kind is Kind.AVERAGE_STRIKE_CALL)
         if events != 1:
             raise InvalidInputError("events", f"{events} of a price", "one")
         return price_claim(self.ranges)

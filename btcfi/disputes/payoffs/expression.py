@@ -4,7 +4,7 @@ The language is total: an expression has one value at every outcome, and knows b
 numbers that lies. What could divide by nothing, or leave 62 bits, cannot be written.
 
     spot = most(price(0) * 100, 1)                     # cents
-    sats = least(most(spot - 6_000_000, 0) * 100 * 10**6 // spot, 50_000_000)
+    sats = least(above(spot, 6_000_000) * 10**8 // spot, 50_000_000)
     values_of(sats, np.array([[60_000, 75_000]]))      # [0, 20_000_000]
 
 ``guest_c`` writes it as a C function, ``gates`` as a circuit.
@@ -12,7 +12,7 @@ numbers that lies. What could divide by nothing, or leave 62 bits, cannot be wri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -42,6 +42,8 @@ class Operation(StrEnum):
     PRICE = "price"
     ADD = "add"
     SUBTRACT = "subtract"
+    ABOVE = "above"
+    """How far the first is above the second, at least 0: a difference without a sign."""
     SCALE = "scale"
     DIVIDE = "divide"
     """Rounded down; what is divided is never below 0, and what divides never below 1."""
@@ -135,6 +137,14 @@ def most(left: Expression, right: Expression | int) -> Expression:
     return _made(Operation.MOST, left, other, low=max(left.low, other.low), high=max(left.high, other.high))
 
 
+def above(left: Expression | int, right: Expression | int) -> Expression:
+    """Return how far the left one is above the right one, 0 where it is not."""
+    one, other = expressed(left), expressed(right)
+    return _made(
+        Operation.ABOVE, one, other, low=max(one.low - other.high, 0), high=max(one.high - other.low, 0)
+    )  # fmt: skip
+
+
 def less(left: Expression | int, right: Expression | int) -> Expression:
     """Return 1 where the left one is smaller, else 0."""
     return _made(Operation.LESS, expressed(left), expressed(right), low=0, high=1)
@@ -197,28 +207,32 @@ def values_of(expression: Expression, outcomes: Outcomes) -> NDArray[np.int64]:
     return found[id(expression)]
 
 
+def _chosen(
+    condition: NDArray[np.int64], then: NDArray[np.int64], otherwise: NDArray[np.int64]
+) -> NDArray[np.int64]:  # fmt: skip
+    return np.where(condition == 1, then, otherwise)
+
+
+_RULES: Final[Mapping[Operation, Callable[..., NDArray[np.int64]]]] = {
+    Operation.ADD: np.add,
+    Operation.SUBTRACT: np.subtract,
+    Operation.ABOVE: lambda a, b: np.maximum(a - b, 0),
+    Operation.DIVIDE: np.floor_divide,
+    Operation.LEAST: np.minimum,
+    Operation.MOST: np.maximum,
+    Operation.LESS: lambda a, b: (a < b).astype(np.int64),
+    Operation.CHOOSE: _chosen,
+}
+
+
 def _value(one: Expression, below: Sequence[NDArray[np.int64]], outcomes: Outcomes) -> NDArray[np.int64]:
-    match one.operation:
-        case Operation.CONSTANT:
-            return np.full(outcomes.shape[1:], one.number, dtype=np.int64)
-        case Operation.PRICE:
-            return _outcome(one, outcomes)
-        case Operation.ADD:
-            return below[0] + below[1]
-        case Operation.SUBTRACT:
-            return below[0] - below[1]
-        case Operation.SCALE:
-            return below[0] * one.number
-        case Operation.DIVIDE:
-            return below[0] // below[1]
-        case Operation.LEAST:
-            return np.minimum(below[0], below[1])
-        case Operation.MOST:
-            return np.maximum(below[0], below[1])
-        case Operation.LESS:
-            return (below[0] < below[1]).astype(np.int64)
-        case Operation.CHOOSE:
-            return np.where(below[0] == 1, below[1], below[2])
+    if one.operation is Operation.CONSTANT:
+        return np.full(outcomes.shape[1:], one.number, dtype=np.int64)
+    if one.operation is Operation.PRICE:
+        return _outcome(one, outcomes)
+    if one.operation is Operation.SCALE:
+        return below[0] * one.number
+    return _RULES[one.operation](*below)
 
 
 def _outcome(one: Expression, outcomes: Outcomes) -> NDArray[np.int64]:

@@ -21,7 +21,7 @@ def width_of(expression: Expression) -> int:
 
 
 def built(builder: CircuitBuilder, expression: Expression, prices: Sequence[Number]) -> Number:
-    """Return the value's wires, ``width_of`` many. prices: of each event. Raises InvalidInputError for another width."""
+    """Return the value's wires, ``width_of`` many. prices: of each event. Raises InvalidInputError for other widths."""
     found: dict[int, Number] = {}
     for one in nodes_of(expression):
         made = _built(builder, one, [found[id(node)] for node in one.operands], prices)
@@ -29,7 +29,9 @@ def built(builder: CircuitBuilder, expression: Expression, prices: Sequence[Numb
     return found[id(expression)]
 
 
-def _built(builder: CircuitBuilder, one: Expression, below: Sequence[Number], prices: Sequence[Number]) -> Number:
+def _built(  # noqa: C901, PLR0911 - one case an operation
+    builder: CircuitBuilder, one: Expression, below: Sequence[Number], prices: Sequence[Number]
+) -> Number:
     if one.operation is Operation.PRICE:
         if one.number >= len(prices) or len(prices[one.number]) != width_of(one):
             raise InvalidInputError("price", f"event {one.number} of {width_of(one)} bits", "one of the claim's")
@@ -50,6 +52,9 @@ def _built(builder: CircuitBuilder, one: Expression, below: Sequence[Number], pr
             return builder.add(wires[0], wires[1])
         case Operation.SUBTRACT:
             return builder.subtract(wires[0], wires[1])[0]
+        case Operation.ABOVE:
+            known = negate(_less(builder, wires[0], wires[1], signed=signed))
+            return builder.masked(known, builder.subtract(wires[0], wires[1])[0])
         case Operation.SCALE:
             return _scaled(builder, wires[0], one.number)
         case Operation.LESS:
@@ -113,7 +118,9 @@ def peeled(expression: Expression, levels: Sequence[int]) -> tuple[Expression, l
     return one, found
 
 
-def _peel(one: Expression, levels: Sequence[int]) -> tuple[Expression, list[int]] | None:
+def _peel(  # noqa: PLR0911 - one case an operation
+    one: Expression, levels: Sequence[int]
+) -> tuple[Expression, list[int]] | None:
     if not one.operands or one.operation in {Operation.PRICE, Operation.LESS, Operation.CHOOSE}:
         return None
     inner = one.operands[0]
@@ -125,6 +132,8 @@ def _peel(one: Expression, levels: Sequence[int]) -> tuple[Expression, list[int]
     match one.operation:
         case Operation.ADD:
             return inner, [level - by.number for level in levels]
+        case Operation.ABOVE:
+            return inner, [level + by.number if level > 0 else inner.low for level in levels]
         case Operation.SUBTRACT:
             return inner, [level + by.number for level in levels]
         case Operation.DIVIDE:

@@ -16,8 +16,9 @@ PRELUDE: Final = """\
 typedef unsigned u32;
 typedef int i32;
 typedef long long i64;
-static inline u32 mask_of(u32 c) { u32 m = 0u - c; __asm__("" : "+r"(m)); return m; }
-#define CHOOSER(T) static inline T choose_##T(u32 c, T a, T b) { return b ^ ((a ^ b) & (T)(i32)mask_of(c)); }
+#define INLINE static inline __attribute__((unused))
+INLINE u32 mask_of(u32 c) { u32 m = 0u - c; __asm__("" : "+r"(m)); return m; }
+#define CHOOSER(T) INLINE T choose_##T(u32 c, T a, T b) { return b ^ ((a ^ b) & (T)(i32)mask_of(c)); }
 CHOOSER(u32) CHOOSER(i32) CHOOSER(i64)
 """
 """Before every function."""
@@ -33,8 +34,7 @@ def c_function(name: str, expression: Expression) -> str:
     lines += [f"    (void)price{event};" for event in range(events_of(expression)) if event not in used]
     for one in nodes:
         kind = type_of([one])
-        # a comparison is made in a type of what it compares, everything else in one that holds its value too
-        wide = type_of(one.operands) if one.operation is Operation.LESS else type_of([one, *one.operands])
+        wide = _computed_in(one)
         body = _body(one, [f"({wide}){names[id(node)]}" for node in one.operands], wide)
         lines.append(f"    const {kind} {names[id(one)]} = ({kind})({body});")
     return "\n".join([*lines, f"    return {names[id(expression)]};", "}", ""])
@@ -48,7 +48,16 @@ def type_of(values: Sequence[Expression]) -> str:
     return "i32" if low >= -(1 << 31) and high < 1 << 31 else "i64"
 
 
-def _body(one: Expression, below: Sequence[str], wide: str) -> str:
+def _computed_in(one: Expression) -> str:
+    """Return the type in which a node is computed: of what it compares, of that and its value, or of a difference."""
+    if one.operation is Operation.LESS:
+        return type_of(one.operands)
+    wide = type_of([one, *one.operands])
+    # without a sign a difference below 0 wraps, and is masked; with one it must fit
+    return wide if wide == "u32" or one.operation is not Operation.ABOVE else "i64"
+
+
+def _body(one: Expression, below: Sequence[str], wide: str) -> str:  # noqa: C901, PLR0911 - one case an operation
     match one.operation:
         case Operation.CONSTANT:
             return f"{one.number}ll"
@@ -62,6 +71,10 @@ def _body(one: Expression, below: Sequence[str], wide: str) -> str:
             return f"{below[0]} * ({wide}){one.number}ll"
         case Operation.DIVIDE:
             return f"{below[0]} / {below[1]}"
+        case Operation.ABOVE:
+            return f"({below[0]} - {below[1]}) & ({wide})(i32)mask_of({below[1]} < {below[0]})"
+        case Operation.LEAST | Operation.MOST if all(node.is_bit for node in one.operands):
+            return f"{below[0]} {'&' if one.operation is Operation.LEAST else '|'} {below[1]}"
         case Operation.LEAST:
             return f"choose_{wide}({below[0]} < {below[1]}, {below[0]}, {below[1]})"
         case Operation.MOST:

@@ -5,8 +5,8 @@ pays is satoshis out of the collateral, or cents, as ``option_settlement`` compu
 price in cents, the quantity in hundredths of a bitcoin, one division, rounded down.
 
 Medians are of *agreed* minutes, of which m of n oracles attest one and the same. Of the oracles' own prices a median is
-left out: with one oracle silent the circuit lacks an input, and with one that equivocates a digit has two values, so one
-oracle alone would decide which side cannot play.
+left out: with one oracle silent the circuit lacks an input, and with one that equivocates a digit has two values, so a
+single oracle would decide which side cannot play.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Final, Protocol
 from btcfi.disputes.payoffs.expression import (
     OUTCOME_BITS,
     Expression,
+    above,
     choose,
-    expressed,
     least,
     less,
     most,
@@ -79,6 +79,15 @@ def median(values: Sequence[Expression]) -> Expression:
     return row[count // 2]
 
 
+def average_strike(values: Sequence[Expression], *, call: bool) -> Expression:
+    """Return what the last value is above the mean of all, or below it for a put: rounded down to a whole, at least 0.
+
+    The field's average-strike option, of dollars; nothing is divided but the difference, so a circuit divides nothing.
+    """
+    many, total = values[-1] * len(values), sum_of(values)
+    return (above(many, total) if call else above(total, many)) // len(values)
+
+
 def touched(values: Sequence[Expression], barrier: int, *, up: bool) -> Expression:
     """Return whether one of them is at a barrier or beyond it; up: from below. Raises InvalidInputError for none."""
     if not values:
@@ -100,12 +109,12 @@ def cents(dollars: Expression) -> Expression:
 
 def call_gain(spot: Expression, strike: Expression | int) -> Expression:
     """Return what a call gains a bitcoin, in cents."""
-    return most(spot - strike, 0)
+    return above(spot, strike)
 
 
 def put_gain(spot: Expression, strike: Expression | int) -> Expression:
     """Return what a put gains a bitcoin, in cents."""
-    return most(expressed(strike) - spot, 0)
+    return above(strike, spot)
 
 
 def binary_gain(spot: Expression, strike: CentsPerBtc, *, up: bool, cash: CentsPerBtc | None = None) -> Expression:
@@ -125,7 +134,7 @@ def in_cents(gain: Expression, quantity: CentiBtc) -> Expression:
 
 
 def in_sats(gain: Expression, spot: Expression, quantity: CentiBtc, collateral: Sats) -> Expression:
-    """Return what a gain a bitcoin pays in satoshis at a price in cents: rounded down to one, at most the collateral."""
+    """Return what a gain a bitcoin pays in satoshis at a price in cents: rounded down, at most the collateral."""
     return least(gain * (quantity * SATS_PER_CENTIBTC) // spot, collateral)
 
 

@@ -14,6 +14,7 @@ from btcfi.disputes.claims import (
     End,
     Ranges,
     Shape,
+    average_strike_claim,
     claim_of,
     knock_out_claim,
     mean_claim,
@@ -220,7 +221,9 @@ def test_at_every_price_the_claim_of_satoshis_and_the_claim_of_the_price_pay_ali
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.tuples(st.sampled_from(["add", "scale", "divide", "least", "most"]), st.integers(1, 40)), max_size=6),
+    st.lists(
+        st.tuples(st.sampled_from(["add", "scale", "divide", "least", "most", "above"]), st.integers(1, 40)), max_size=6
+    ),
     st.sets(st.integers(1, 400), min_size=1, max_size=12),
     st.booleans(),
 )
@@ -230,7 +233,7 @@ def test_what_is_taken_off_the_outside_of_a_value_changes_no_verdict(steps, star
     for word, number in steps:
         value = {
             "add": lambda one, n: one + n - 1, "scale": lambda one, n: one * n, "divide": lambda one, n: one // n,
-            "least": ex.least, "most": ex.most,
+            "least": ex.least, "most": ex.most, "above": ex.above,
         }[word](value, number)  # fmt: skip
     kept = [one for one in sorted(starts) if one <= value.high]
     if not kept or value.high >= 1 << 40:
@@ -247,6 +250,23 @@ def test_what_only_moves_where_a_value_changes_range_costs_no_gate():
     plain = claim_of("sum", ex.sum_of(MINUTES), Ranges(starts=sums, payouts=ranges.payouts))
     assert mean_claim(ranges, 30).circuit.id == plain.circuit.id
     assert plain.circuit.ands < 30 * 24
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(2, 30), st.booleans(), st.integers(2, 100), st.integers(0, 1 << 30))
+def test_an_average_strike_is_how_far_the_last_minute_is_from_the_mean(events, call, count, seed):
+    outcomes = near(events, seed)
+    claim = average_strike_claim(ranges_of(count, seed, bits=12), events, call=call)
+    mean = outcomes.sum(axis=0) / events
+    gain = np.floor(np.maximum(outcomes[-1] - mean if call else mean - outcomes[-1], 0) + 1e-9).astype(int)
+    assert (claim.range_of(outcomes) == ranges_of(count, seed, bits=12).at(gain)).all()
+    check(claim, outcomes)
+
+
+def test_no_claim_of_thirty_minutes_divides():
+    dividing = claim_of("divided", ex.most(LAST - lib.cents(lib.mean(MINUTES)), 0), ranges_of(17))
+    claims = [mean_claim(ranges_of(17), 30), average_strike_claim(ranges_of(17), 30, call=True)]
+    assert max(one.circuit.ands for one in claims) < 30 * 25 < dividing.circuit.ands
 
 
 def test_a_knock_out_of_the_mean_ends_when_any_minute_touched():

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from btcfi.disputes.leaves.program import compile_words
 from btcfi.disputes.payoffs import expression as ex
 from btcfi.disputes.payoffs import library as lib
 from btcfi.disputes.payoffs.gates import width_of
@@ -63,6 +64,7 @@ PATHS = {
     "mean of 30": lib.mean(MINUTES),
     "median of 5": lib.median(MINUTES[:5]),
     "call on the mean": lib.in_sats(lib.call_gain(AVERAGE, STRIKE), AVERAGE, QUANTITY, COLLATERAL),
+    "average strike of 30": lib.average_strike(MINUTES, call=False),
     "call struck at the mean": lib.in_sats(lib.call_gain(LAST, AVERAGE), LAST, QUANTITY, COLLATERAL),
     "put struck at the mean": lib.in_sats(lib.put_gain(LAST, AVERAGE), LAST, QUANTITY, COLLATERAL),
     "up-and-out call": lib.knocked_out(
@@ -75,13 +77,22 @@ PATHS = {
     ),
 }  # fmt: skip
 
+JUDGED = {
+    "sum of 8": ex.sum_of(MINUTES[:8]),
+    "mean of 4": lib.mean(MINUTES[:4]),
+    "median of 3": lib.median(MINUTES[:3]),
+    "average strike of 4": lib.average_strike(MINUTES[:4], call=True),
+    "binary": lib.binary_gain(ex.price(0), CentsPerBtc(60_000), up=False),
+}
+"""Whose C has no branch, no memory and nothing wider than a register: engine A computes it, word by word."""
+
 UNTHOUGHT = {f"random {seed}": random_expression(random.Random(seed)) for seed in range(40)}
 PAIRS = np.array(np.meshgrid(np.arange(16), np.arange(16))).reshape(2, -1)
 
 
 @pytest.fixture(scope="module")
 def machine():
-    return PayoffGuest(ONE_PRICE | PATHS | UNTHOUGHT)
+    return PayoffGuest(ONE_PRICE | PATHS | JUDGED | UNTHOUGHT)
 
 
 def minutes(seed, count=4_000):
@@ -122,6 +133,22 @@ def test_an_expression_that_nobody_thought_of_is_one_number_by_four_roads(machin
     assert twin.tolist() == [in_whole_numbers(value, pair) for pair in PAIRS.T]
     assert (machine.values(name, PAIRS) == twin).all()
     assert gates_say(value, PAIRS[: ex.events_of(value)], twin, bits=4).all()
+
+
+@pytest.mark.parametrize("name", list(JUDGED))
+def test_what_leaves_judge_is_the_same_c_instruction_by_instruction(machine, name):
+    value = JUDGED[name]
+    outcomes = minutes(seed=3)[: ex.events_of(value)]
+    twin = ex.values_of(value, outcomes)
+    program = compile_words(name, machine.words(name), [f"price{at}" for at in range(len(outcomes))])
+    assert (program.run(list(outcomes))[program.result] == twin).all()
+    assert (machine.values(name, outcomes) == twin).all()
+    assert gates_say(value, outcomes, twin).all()
+
+
+def test_c_that_needs_one_type_alone_compiles():
+    for name in ("binary", "mean of 4"):
+        assert PayoffGuest({name: JUDGED[name]}).values(name, minutes(seed=4)[:4, :9]).size == 9
 
 
 @settings(max_examples=150, deadline=None)
