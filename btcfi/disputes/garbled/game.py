@@ -74,6 +74,8 @@ class Position:
     number: int | None = None
     """The range that was claimed."""
     silent: Parent = False
+    silence: Transaction | None = None
+    """The claim of silence, where there was one: it shows what was attested."""
 
 
 def position(graph: Graph, spends: Spends, opening: tuple[Transaction, Height] | None) -> Position:
@@ -123,7 +125,8 @@ def _after(graph: Graph, here: Position, coin: OutPoint, spend: Transaction, at:
         stage = Stage.DISPROVED if len(_witness(spend, coin)) == 1 else Stage.PAID
     if stage is None:
         stage = Stage.CLOSED if len(_witness(spend, coin)) == 1 else Stage.SPENT_OTHERWISE
-    return Position(stage=stage, last=spend, at=at, claim=claim, number=number, silent=silent)
+    silence = spend if stage is Stage.SILENT else here.silence
+    return Position(stage=stage, last=spend, at=at, claim=claim, number=number, silent=silent, silence=silence)
 
 
 def _witness(spend: Transaction, coin: OutPoint) -> tuple[bytes, ...]:
