@@ -513,7 +513,7 @@ DISPUTES_FIGURES: Final = Figures(
                                     ("state",)),
         "btcfi_disputes_overdue": Spec("gauge", "In the state, although somebody could have ended it by now",
                                        ("state",)),
-        "btcfi_disputes_behind_blocks": Spec("gauge", "Walked blocks that the one furthest behind was not looked at in"),
+        "btcfi_disputes_behind_blocks": Spec("gauge", "Walked blocks that one of them was not looked at in"),
     },
 )  # fmt: skip
 OPTIONS_FIGURES: Final = Figures(

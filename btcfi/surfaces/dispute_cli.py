@@ -5,6 +5,7 @@
     the holder:   dispute accept proposal.json --announcement FILE ... --out acceptance.json   (it watches the claim)
     in turn:      dispute sign MESSAGE --out NEXT        six times; the holder's last one broadcasts the opening
     both:         dispute watch --attestation FILE ...   claims, disproves, is paid, says silence, is refunded
+    either:       dispute publish NAME --out public.json; dispute register public.json --url URL  (a service watches)
     either:       dispute close NAME --payout-sats N --out close.json; the other: dispute close-sign close.json ...
 
 Messages are files, ``-`` or http(s) URLs, carried as those of ``btcfi party``; ``dispute message`` says one again. What
@@ -23,16 +24,20 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from btcfi.adapters.files import read_untrusted
 from btcfi.adapters.party.dispute_desk import DisputeDesk
 from btcfi.adapters.party.dispute_files import DisputeFiles
+from btcfi.adapters.party.dispute_public import public_part
 from btcfi.adapters.party.dispute_watch import Report
 from btcfi.adapters.party.identity import IDENTITY_FILE
 from btcfi.adapters.party.identity import identity_secret as open_identity
 from btcfi.bitcoin.fees import MAX_FEE_RATE, MIN_RELAY_FEE_RATE, FeeRule, SatsPerKvb
 from btcfi.bitcoin.transaction import Transaction
+from btcfi.contracts.messages import canonical
 from btcfi.disputes.garbled import deal_messages as wire
 from btcfi.disputes.garbled.deal import Draft
 from btcfi.disputes.garbled.opening import Side as Role
+from btcfi.disputes.public import decode_public, encode_public
 from btcfi.documents import printable
 from btcfi.errors import InvalidInputError, NotFoundError, PreconditionError
 from btcfi.oracle.announcement import Announcement
@@ -77,6 +82,9 @@ MESSAGES: Final = ("proposal", "acceptance", "commitments", "cut", "openings", "
 
 _MOST_RANGES: Final = 20
 """That are shown one by one."""
+
+_MAX_KEY: Final = 1_000
+"""Bytes of a file with an API key."""
 
 Rate = Annotated[int, typer.Option("--rate", help="Fee rate of what both sign, sat/kvB.", min=MIN_RELAY_FEE_RATE)]
 FeeRate = Annotated[
@@ -292,6 +300,36 @@ def close_sign(
     answer = desk.answer_close(received, payout=sats(payout_sats))
     write_message(out, answer)
     say({"contract_id": answer["contract_id"], "answer": out}, quiet=out == "-")
+
+
+# ---- a watcher
+
+
+@command(of=app)
+def publish(name: Name, *, out: Out, side: Side) -> None:
+    """Write a contract's public part: what a watcher needs to follow it on the chain, and no secret."""
+    found = public_part(DisputeFiles(side.folder), _named(side, name))
+    write_message(out, encode_public(found))
+    say({"dispute": found.id.hex(), "opening_txid": display_txid(found.opening.txid), "out": out}, quiet=out == "-")
+
+
+@app.command()
+def register(
+    file: Annotated[str, typer.Argument(help="The public part: a file, - or a URL.")],
+    *,
+    url: Annotated[str, typer.Option("--url", help="The service that is to watch it.")],
+    api_key_file: Annotated[Path | None, typer.Option("--api-key-file", help="A key of the role operate.")] = None,
+) -> None:
+    """Put a contract under a service's watch by its public part; again changes nothing."""
+    from btcfi.surfaces.client import Client  # noqa: PLC0415 - httpx, which no other command of a dispute needs
+
+    found = decode_public(read_message(file))
+    key = None
+    if api_key_file is not None:
+        key = read_untrusted(api_key_file, at_most=_MAX_KEY, what="API key").decode("ascii", "replace").strip()
+    with Client(url, key=key) as service:
+        made = service.register_dispute(canonical(encode_public(found)))
+    say({"dispute": made.id, "state": made.state, "url": url})
 
 
 # ---- reading

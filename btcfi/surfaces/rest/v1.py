@@ -29,6 +29,7 @@ from btcfi.pricing.premium import to_cents
 from btcfi.surfaces.rest import reads, schemas
 from btcfi.surfaces.rest.auth import ROLE, Operator, Reader, Trader, sight_of
 from btcfi.surfaces.rest.deps import OPERATE, READ, TRADE, Deps
+from btcfi.surfaces.rest.disputes import add_disputes
 from btcfi.surfaces.rest.idempotency import IdempotencyKey
 from btcfi.surfaces.rest.market import MarketReader
 from btcfi.surfaces.rest.minutes import add_minutes
@@ -103,6 +104,7 @@ def router(deps: Deps, market: MarketReader) -> APIRouter:
     _settlements(routes, deps)
     _rest(routes, deps, market)
     add_minutes(routes, deps)
+    add_disputes(routes, deps)
     return routes
 
 

@@ -53,4 +53,4 @@ def test_what_the_test_looks_for_it_finds():
 
 
 def test_the_console_has_a_mark_for_every_state_that_a_row_can_have():
-    assert every_state() - set(STATES) == {"imported", "released"}  # events held after a restore have no page
+    assert every_state() - set(STATES) == {"imported"}  # events held after a restore have no page
