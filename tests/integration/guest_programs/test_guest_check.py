@@ -156,7 +156,8 @@ def test_inputs_of_another_length_than_the_manifests_do_not_hide_what_a_program_
     twin.write_text(
         twin.read_text()
         + "\n\nshort, mine = random_input, settle\n\n\ndef random_input(rng):\n    return short(rng) + bytes(4)\n\n\n"
-        "def settle(data):\n    return mine(data[:60])\n"
+        "def settle(data):\n    out = bytearray(mine(data[:60]))\n    out[12] = data[60] & 1 if out[36] == 0 else 0\n"
+        "    return bytes(out)\n"
     )
     with pytest.raises(InvalidInputError, match="64 bytes; expected 60 bytes"):
         check(folder)
