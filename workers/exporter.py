@@ -332,6 +332,11 @@ def _by_state(name: str, entity: str, found: Mapping[str, int]) -> Iterator[Samp
         yield name, found.get(state, 0), (state,)
 
 
+BY_BLOCKS: Final = frozenset({"dispute"})
+"""Entities that move when a block does: what they wait for is told in blocks, and seconds a state would be a third of
+the page."""
+
+
 def _spine(session: Session, seen: StoreFigures) -> Iterator[Sample]:
     reading = seen.reading
     for queue, age in reading.canaries.items():
@@ -353,6 +358,8 @@ def _spine(session: Session, seen: StoreFigures) -> Iterator[Sample]:
         for start, to in sorted(machine.edges)
     ]
     for edge in dict.fromkeys([*every, *seen.events.edges]):
+        if edge.entity in BY_BLOCKS:
+            continue
         histogram = seen.events.edges.get(edge, Histogram())
         yield "btcfi_stage_seconds", histogram, (edge.entity, edge.from_state, edge.to_state)
     created = dict.fromkeys(machines(), 0)
