@@ -247,7 +247,7 @@ PARTS: tuple[Part, ...] = (
         figures=pytest_figures, lacks=no_bitcoind,
     ),
     Part(
-        name="disputes", about="a disputed mean of thirty minutes between two folders, every road to an end", minutes=6,
+        name="dispute-roads", about="a disputed mean of thirty minutes between two folders, every road", minutes=6,
         command=(*PYTEST, "-n", "0", "-m", "slow", ROADS), figures=pytest_figures,
     ),
     Part(

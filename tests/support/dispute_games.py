@@ -223,10 +223,9 @@ class Player:
         return known
 
     def _objects(self, here, known, following):
-        payouts = self.dispute.terms.claim.payouts
         if known is None:
             return following >= here.at + (BLOCKS + 1) // 2
-        return payouts[here.number] != payouts[self.dispute.right(outcomes_of(self.dispute.graph, known))]
+        return here.number != self.dispute.right(outcomes_of(self.dispute.graph, known))
 
     def _claim(self, ledger, here, known):
         known = self._told(ledger, known)

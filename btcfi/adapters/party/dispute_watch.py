@@ -305,12 +305,7 @@ class Watch:
             raise NotFoundError(
                 "attestations", look.name[:16], "without them the claim is challenged after half of its blocks"
             )
-        payouts = look.graph.terms.claim.payouts
-        # by what it pays: ranges that pay the same have one transaction, which does not say which of them was meant
-        if (
-            attested is not None
-            and payouts[look.read[0]] == payouts[range_of(look.graph, outcomes_of(look.graph, attested))]
-        ):
+        if attested is not None and look.here.number == range_of(look.graph, outcomes_of(look.graph, attested)):
             return None, Verdict.RIGHT
         theirs, both = self._room.silence(look.name, look.graph), self._room.own(look.name)["both"]
         challenge = presign.build_challenge(look.graph, theirs, look.read, both=both)

@@ -24,7 +24,6 @@ from tests.support.dispute_games import (
     Liar,
     Player,
     contract_of,
-    outcomes_of,
     played,
     shortfalls,
 )
@@ -96,8 +95,8 @@ def test_who_is_honest_has_what_the_contract_gives_it_whatever_happens(name):
 @pytest.mark.parametrize("name", SHORT + LONG)
 def test_every_wrong_range_loses_everything_before_and_after_a_claim_of_silence(name):
     dispute, outcomes, attested = told(name)
-    right, payouts = dispute.right(outcomes), dispute.terms.claim.payouts
-    lies = [number for number in range(len(payouts)) if payouts[number] != payouts[right]]
+    right = dispute.right(outcomes)
+    lies = [number for number in range(len(dispute.terms.claim.payouts)) if number != right]
     for number, quiet in product(lies, (0, SILENCE + 3)):
         liar = Liar(dispute, P, attested, number=number, quiet_until=quiet)
         end = played(dispute, [Player(dispute, V, attested), liar])
@@ -170,13 +169,6 @@ def test_each_deadline_leaves_all_blocks_but_one_and_who_is_later_loses(what):
 # ---- rules of honest play, each switched off
 
 
-class ByNumber(Player):
-    """Objects to another number, although it pays the same: a transaction does not tell which of them was meant."""
-
-    def _objects(self, here, known, following):
-        return here.number != self.dispute.right(outcomes_of(self.dispute.graph, known))
-
-
 class Patient(Player):
     """Waits for the oracles, however long, before it objects to a claim that shows nothing."""
 
@@ -190,15 +182,6 @@ class Late(Player):
     def _claimant(self, ledger, here, known, ripe, following):
         found = super()._claimant(ledger, here, known, ripe, following)
         return "claim" if known is not None and found == "refund" else found
-
-
-def test_a_range_that_pays_the_same_is_not_objected_to_or_the_bond_is_lost():
-    """A knock-out's rebate of nothing and its first range: their claims are one transaction."""
-    dispute, outcomes, attested = told("knock-out3-lazy")
-    assert dispute.terms.claim.payouts[0] == dispute.terms.claim.payouts[-1]
-    for verifier, lost in ((Player, 0), (ByNumber, dispute.terms.challenge_bond - 900)):
-        end = played(dispute, [Player(dispute, P, attested), verifier(dispute, V, attested)])
-        assert shortfalls(dispute, end, outcomes) == {P: 0, V: lost}
 
 
 def test_a_claim_that_nothing_is_known_of_is_objected_to_while_there_is_time_or_it_is_paid():
