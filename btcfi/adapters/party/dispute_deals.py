@@ -70,7 +70,9 @@ SPARE_VSIZE: Final = 2_000
 
 DRAWN: Final = "drawn"
 SHOWN: Final = "shown"
-"""Notes beside the folder: a cut was drawn in this run of the machine; to which first message it was shown."""
+GONE: Final = "gone"
+"""Notes beside the folder: a cut was drawn in this run of the machine; to which first message it was shown. And one in
+the folder: it may have been shown elsewhere."""
 
 
 class TooManyCutsError(ConflictError):
@@ -253,23 +255,29 @@ class Deals:
         check_first(made.subject, letter.data, made.proposal.identity, letter.more)
         first = messages.decode_commitments(made.subject, letter.data)
         check_commitments(made.subject, first)
-        if not room.is_opened(name, made, first):
+        opened = room.is_opened(name, made, first)
+        if not opened:
             room.check_new(name, made.proposal.draft)
         with room.store.alone():
-            self._note_shown(name, made, letter)
+            if not self._may_show(name, made, letter):
+                if opened:  # what it is can still be told, and so closed together
+                    room.files.put(name, GONE, {"gone": True})
+                    room.files.put(name, "commitments", wire.encode_letter(letter))
+                raise AttemptGoneError(name)
             # by x: a point and its opposite have one secret
             room.files.row("faults", first.fault[1:].hex(), {"contract": name}, name)
             room.files.put(name, "commitments", wire.encode_letter(letter))
             data = messages.encode_cut(cut_of(made, room.own(name), first))
             return room.say(name, "cut", wire.encode_letter(wire.Letter(kind=wire.CUT, contract=made.id, data=data)))
 
-    def _note_shown(self, name: str, made: Deal, letter: wire.Letter) -> None:
-        """Note to which first message our cut is shown, ever. Raises AttemptGoneError where that may be another."""
-        marks, digest = self._room.marks, sha256(letter.data).hex()
-        if self._room.files.find(name, "commitments") is not None:  # this one, and what follows from it alone
-            return
-        if marks.find(DRAWN, made.id) is None or not marks.put(SHOWN, made.id, digest):
-            raise AttemptGoneError(name)
+    def _may_show(self, name: str, made: Deal, letter: wire.Letter) -> bool:
+        """Note to which first message our cut is shown, ever; return whether it may be shown to this one."""
+        files, marks = self._room.files, self._room.marks
+        if files.find(name, GONE) is not None:
+            return False
+        if files.find(name, "commitments") is not None:  # this one, and what follows from it alone
+            return True
+        return marks.find(DRAWN, made.id) is not None and marks.put(SHOWN, made.id, sha256(letter.data).hex())
 
     def _open_copies(self, name: str, letter: wire.Letter) -> Json:
         room = self._room
@@ -297,6 +305,8 @@ class Deals:
         room.must_be(name, Side.VERIFIER)
         if (before := room.said(name, "openings", wire.encode_letter(letter), "claims")) is not None:
             return before
+        if room.files.find(name, GONE) is not None:
+            raise AttemptGoneError(name)
         made = room.deal(name)
         room.kept(name, made, letter)
         _, graph = room.graph(name, made)

@@ -41,6 +41,7 @@ CHILDREN: Final = "children-"
 """How the files of children begin, each followed by its parent's txid."""
 
 WITHDRAWN: Final = "withdrawn"
+OPENED: Final = "opened"
 ENDED: Final = "ended"
 
 

@@ -141,14 +141,13 @@ class DisputeRoom:
         return wire.decode_letter(found)
 
     def opening(self, name: str) -> Transaction | None:
-        """Return the opening as the verifier signed it, None before."""
+        """Return the opening as the verifier signed it, or as a block held it; None before."""
         return self.files.find_transaction(name, "opening")
 
     def may_be_opened(self, name: str) -> bool:
         """Return whether our signature of the opening has left, or may have."""
-        if self.files.side_of(name) is Side.CLAIMANT:
-            return self.files.find(name, "funding") is not None
-        return self.opening(name) is not None
+        said = self.files.find(name, "funding") if self.files.side_of(name) is Side.CLAIMANT else None
+        return said is not None or self.opening(name) is not None
 
     # ---- what was attested
 
@@ -206,15 +205,16 @@ class DisputeRoom:
                 spends[txin.outpoint] = one, at
         return spends, opening
 
-    def coins_spent(self, name: str) -> Transaction | None:
-        """Return what spent a coin in a block that we named for a contract, but our own way home; None: nothing did."""
-        half = self.proposal(name).coins
+    def opened_by(self, name: str) -> Transaction | None:
+        """Return the opening that a block holds, as told by our coins and what it locks: without the set-up, too."""
+        proposal = self.proposal(name)
+        half, locked = proposal.coins, proposal.draft.collateral + proposal.draft.bond
         if self.files.side_of(name) is Side.VERIFIER:
             said = self.files.find(name, "acceptance")
             half = () if said is None else wire.decode_acceptance(said).coins
-        home, named = self.files.find_transaction(name, "home"), {one.outpoint for one in half}
+        named = {one.outpoint for one in half}
         for _, one in self._transactions(name):
-            if named & {txin.outpoint for txin in one.inputs} and (home is None or one.txid != home.txid):
+            if named & {txin.outpoint for txin in one.inputs} and one.outputs[0].value == locked:
                 return one
         return None
 
@@ -237,7 +237,11 @@ class DisputeRoom:
         made = self.deal(name)
         _, graph = self.graph(name, made)
         spends, opening = self.spends(name, graph)
-        top, here = self.node.block_count(), game.position(graph, spends, opening)
+        return self.is_final(made, graph, spends, game.position(graph, spends, opening))
+
+    def is_final(self, made: Deal, graph: Graph, spends: game.Spends, here: Position) -> bool:
+        """As ``may_forget``, of a chain that was read."""
+        top = self.node.block_count()
         if here.stage.ended and here.at is not None:
             home = not graph.terms.is_lazy or graph.bond in spends
             return home and top - here.at + 1 >= FINAL_DEPTH

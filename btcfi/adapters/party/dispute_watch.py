@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from btcfi.adapters.party.agreements import StepOutOfOrderError
 from btcfi.adapters.party.dispute_claims import Claims
 from btcfi.adapters.party.dispute_deals import UNSENT_SECONDS, Deals
-from btcfi.adapters.party.dispute_files import ENDED, WITHDRAWN
+from btcfi.adapters.party.dispute_files import ENDED, OPENED
 from btcfi.adapters.party.dispute_room import DisputeRoom, outcomes_of, range_of, shown_txid
 from btcfi.adapters.party.dispute_sending import Due, Sender
 from btcfi.bitcoin.transaction import Transaction
@@ -115,22 +115,24 @@ class Watch:
         """Return where a contract stands; nothing is sent."""
         room = self._room
         side = room.files.side_of(name)
-        if room.files.find(name, "acceptance") is None or room.files.find(name, "commitments") is None:
+        if not self._is_set_up(name):
             return Report(name=name, side=side, position=None, problem=self._lacking(name))
         _, graph = room.graph(name, room.deal(name))
         here = room.position(name, graph)
         return Report(name=name, side=side, position=here, duties=tuple(game.clock(graph, here)))
 
+    def _is_set_up(self, name: str) -> bool:
+        files = self._room.files
+        return files.find(name, "acceptance") is not None and files.find(name, "commitments") is not None
+
     def _lacking(self, name: str) -> str:
         """Return what a folder from an older copy lacks of a contract that is opened; nothing for one being set up."""
-        room = self._room
-        spent = None if room.files.find(name, ENDED) is not None else room.coins_spent(name)
-        if spent is None or room.files.find(name, WITHDRAWN) is not None:
+        opening = self._room.opened_by(name)
+        if opening is None:
             return ""
         return (
-            f"a block spent coins that it names, {shown_txid(spent)}: this folder is a copy from before its opening. "
-            "The other side says its messages again, `btcfi dispute message`; `btcfi dispute sign` each; or close it "
-            "together, `btcfi dispute close`"
+            f"a block holds its opening, {shown_txid(opening)}: this folder is a copy from before it was agreed. The "
+            "other side says its messages again, `btcfi dispute message`, and `btcfi dispute sign` takes each up"
         )
 
     def _watched(self, name: str) -> Report:
@@ -153,7 +155,7 @@ class Watch:
         if room.files.is_over(name) or room.may_be_opened(name):
             return
         late = room.clock() >= room.proposal(name).draft.valid_until + UNSENT_SECONDS
-        if late and room.coins_spent(name) is None:
+        if late and room.opened_by(name) is None:
             self._deals.withdraw(name)
 
     def _without_problem(self, name: str) -> Report:
@@ -163,24 +165,27 @@ class Watch:
             return Report(name=name, side=self._room.files.side_of(name), position=None, problem=str(e))
 
     def _played(self, name: str) -> Report:
-        room = self._room
-        shown = self.show(name)
-        if shown.position is None:
-            return shown
+        room, side = self._room, self._room.files.side_of(name)
+        if not self._is_set_up(name):
+            return self.show(name)
         made = room.deal(name)
         _, graph = room.graph(name, made)
-        here = shown.position
-        if room.may_forget(name):
+        spends, opening = room.spends(name, graph)
+        here = game.position(graph, spends, opening)
+        if opening is not None and room.files.find(name, OPENED) is None:
+            room.files.put_transaction(name, "opening", opening[0])  # a reorganisation may take it back
+            room.files.put(name, OPENED, {"opened": True})
+        if room.is_final(made, graph, spends, here):
             room.files.put(name, ENDED, {"stage": here.stage.value})  # the coins of its children are free again
         look = _Look(name=name, made=made, graph=graph, here=here, following=Height(room.node.block_count() + 1))
         if here.stage is Stage.UNOPENED:
             did, verdict = self._tend_opening(look), None
-        elif shown.side is Side.CLAIMANT:
+        elif side is Side.CLAIMANT:
             did, verdict = self._play_claimant(look), None
         else:
             did, verdict = self._play_verifier(look)
         return Report(
-            name=name, side=shown.side, position=here, duties=shown.duties, verdict=verdict,
+            name=name, side=side, position=here, duties=tuple(game.clock(graph, here)), verdict=verdict,
             sent="" if did is None else did[0], txid="" if did is None else shown_txid(did[1]),
         )  # fmt: skip
 
@@ -195,7 +200,8 @@ class Watch:
         home = room.files.find_transaction(name, "home")
         if home is not None:
             return None if self._deals.waits(home) else self._again("home", home, look)
-        if self._deals.is_kept_back(look.made, opening.transaction):
+        was_opened = room.files.find(name, OPENED) is not None  # then it is sent again, whatever is known by now
+        if not was_opened and self._deals.is_kept_back(look.made, opening.transaction):
             return "home", self._deals.cancel(name)
         ours = room.opening(name)
         return None if ours is None or self._deals.waits(ours) else self._again("opening", ours, look)

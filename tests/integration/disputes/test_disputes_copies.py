@@ -5,13 +5,14 @@ import shutil
 import pytest
 
 from btcfi.adapters.party.dispute_deals import UNSENT_SECONDS, AttemptGoneError
+from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import Transaction
 from btcfi.disputes.garbled import deal_messages as wire
 from btcfi.disputes.garbled import messages
 from btcfi.disputes.garbled.deal import sign_first
 from btcfi.disputes.garbled.game import Stage
 from btcfi.disputes.garbled.setup import Garbler, Verdict
-from btcfi.units import display_txid
+from btcfi.units import Sats, display_txid
 from tests.support.chain import chain
 from tests.support.dispute_stage import NOW, Table, lied, mailed
 from tests.support.disputing import secret
@@ -55,7 +56,7 @@ def test_a_claimant_restored_from_before_the_answer_takes_up_what_the_chain_show
     said = opened_with_copies(table, "p", wire.PROPOSAL)
     restored(table, "p", "proposal")
     (seen,) = table.desk("p").watch()
-    assert "copy from before its opening" in seen.problem
+    assert "a copy from before it was agreed" in seen.problem
     table.now = NOW + 7_200  # the proposal's time is over: nothing new would be signed
     for kind in (wire.ACCEPTANCE, wire.CUT, wire.CLAIMS):
         answer = table.desk("p").sign(said[kind], identity_secret=table.identity)
@@ -83,11 +84,21 @@ def test_a_verifier_that_may_have_shown_its_cut_elsewhere_shows_it_to_nobody(tab
     said = opened_with_copies(table, "v", wire.ACCEPTANCE)
     restored(table, "v", "acceptance")
     (seen,) = table.desk("v").watch()
-    assert "copy from before its opening" in seen.problem
+    assert "a copy from before it was agreed" in seen.problem
     with pytest.raises(AttemptGoneError):
         table.desk("v").sign(said[wire.COMMITMENTS])
     files = table.desk("v").files
-    assert files.find(files.names()[0], "cut") is None
+    name = files.names()[0]
+    assert files.find(name, "cut") is None
+    with pytest.raises(AttemptGoneError):  # nor later, by the same message or the next
+        table.desk("v").sign(said[wire.COMMITMENTS])
+    with pytest.raises(AttemptGoneError):
+        table.desk("v").sign(said[wire.OPENINGS])
+    asked = table.desk("v").ask_close(name, payout=Sats(5_000_000), rate=SatsPerKvb(2_000))
+    answer = table.desk("p").answer_close(mailed(asked), payout=Sats(5_000_000))
+    table.desk("v").finish_close(mailed(answer))
+    table.mined()
+    assert table.desk("v").show(name).position.stage is Stage.CLOSED
 
 
 def test_a_copy_on_the_same_machine_shows_its_cut_to_the_same_first_message_alone(table):
@@ -152,6 +163,22 @@ def test_a_claim_and_its_disproof_that_a_reorganisation_takes_back_are_looked_at
     seen = table.look("v")
     assert seen.position.stage is Stage.DISPROVED
     assert display_txid(seen.position.last.txid) == first.txid
+
+
+def test_an_opening_that_a_reorganisation_takes_back_stays_what_both_have_signed_whatever_is_known_by_then(table):
+    table.opened()
+    for one in "pv":
+        table.attest(one, [SPOT])
+    node = table.wallet.node
+    assert table.desk("p").show(table.desk("p").files.names()[0]).position.stage is Stage.OPEN
+    assert {table.desk(one).watch()[0].position.stage for one in "v"} == {Stage.OPEN}
+    assert table.look("p").sent == "claim"
+    node.invalidate(node.best_block_hash())
+    for one in "pv":
+        seen = table.look(one)
+        assert (seen.position.stage, seen.sent) == (Stage.UNOPENED, "")  # it waits again, and nobody's coins go home
+    table.mined()
+    assert table.look("v").position.stage in {Stage.OPEN, Stage.CLAIMED}
 
 
 def test_an_opening_in_a_block_lower_than_where_it_was_signed_is_found(table):

@@ -121,6 +121,19 @@ def test_what_nobody_attested_is_refunded(road):
     assert road.look("v").position.stage is Stage.REFUNDED
 
 
+@both
+def test_one_oracle_that_says_otherwise_to_one_side_changes_nothing(road):
+    road.attest("v", [price - 3_000 for price in road.prices], oracles=[0])
+    for one in "pv":
+        road.attest(one, road.prices, oracles=[1, 2])
+    road.attest("p", road.prices, oracles=[0])
+    road.mined(2)
+    assert road.look("p").sent == "claim"
+    road.mined()
+    seen = road.look("v")
+    assert (seen.position.number, seen.verdict, seen.sent) == (road.right, Verdict.RIGHT, "")
+
+
 @lazy
 def test_a_needless_challenge_is_answered_with_the_digits_and_costs_its_bond(road):
     attested(road)
