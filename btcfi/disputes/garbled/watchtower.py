@@ -104,10 +104,10 @@ def check_reward(graph: Graph, reward: Sats) -> None:
     """Check that a reward leaves the verifier all it could be owed, and pays to send it. Raises InvalidInputError.
 
     Before a disproof of a lazy contract stand four transactions, each with its costs: silence, claim, challenge,
-    reveal; the last pays the disproof's fee.
+    reveal; the last pays the disproof's fee. A claim leaves a satoshi to the fee for each range that pays the same.
     """
     terms = graph.terms
-    most = terms.bond - 5 * terms.costs - dust_limit(terms.verifier.script)
+    most = terms.bond - 5 * terms.costs - dust_limit(terms.verifier.script) - len(terms.claim.payouts)
     least = fee_for(_PAIR_VSIZE, MIN_RELAY_FEE_RATE) + dust_limit(terms.verifier.script)
     if not least <= reward <= most:
         raise InvalidInputError("reward", f"{reward} sats", f"{least} to {most} sats: of the claimant's bond")
