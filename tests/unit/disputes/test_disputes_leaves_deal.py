@@ -330,25 +330,6 @@ def test_a_digit_raised_without_its_checksum_is_no_attestation():
         check_attested(announced, tuple(signed))
 
 
-def test_an_oracle_s_long_link_is_taken_in_no_claim_of_silence():
-    """Its answer would have to show the link again, and no node would relay that: the claimant would lose all."""
-    key = LeafDispute(price_claim(RANGES)).oracles[0][0]
-    chains = [list(one) for one in key.chains]
-    digit = w.digits_of(SPOT, 6)[0]
-    chains[0][digit] = b"long" * 125
-    for at in range(digit, 7):
-        chains[0][at + 1] = w.hash160(chains[0][at])
-    dispute = LeafDispute(price_claim(RANGES))
-    object.__setattr__(dispute.oracles[0][0], "chains", tuple(map(tuple, chains)))
-    dispute.signed()
-    for which, taken in ((0, False), (2, True)):  # the third set has no word of that oracle
-        made = game.build_silence(
-            dispute.graph, dispute.of_silence, which=which, oracles=dispute.shown([SPOT], which),
-            secret=dispute.v["claim"],
-        )  # fmt: skip
-        assert scripts_hold(made, [dispute.graph.open_txout]) == taken
-
-
 # ---- the ledger of one-time keys
 
 
