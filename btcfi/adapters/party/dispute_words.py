@@ -4,7 +4,8 @@
 
 **Two signatures of different words under one key give the contract away.** The row names the keys and not the contract
 alone, stands before the first link is made, is one file and so is there whole or not at all, and is never written over:
-after a restart, at a second terminal or with other prices the same is said again, or nothing.
+after a restart, at a second terminal or with other prices the same is said again, or nothing. What no row can stop: a
+folder that was restored from a copy older than its row has the keys without it.
 """
 
 from __future__ import annotations

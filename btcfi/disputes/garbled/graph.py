@@ -158,7 +158,17 @@ class Graph:
             return (locked,)
         return locked, TxOut(value=self.terms.challenge_bond, script=self.bond_output.script)
 
+    @property
+    def open_outputs(self) -> tuple[TaprootOutput, ...]:
+        """The scripts of the same."""
+        return (self.open_output, self.bond_output) if self.terms.is_lazy else (self.open_output,)
+
     # ---- transactions, none of them signed
+
+    @property
+    def open_coins(self) -> tuple[OutPoint, ...]:
+        """Where the opening's outputs are. Raises InvalidInputError before that is known."""
+        return (self.coin, self.bond) if self.terms.is_lazy else (self.coin,)
 
     @property
     def coin(self) -> OutPoint:

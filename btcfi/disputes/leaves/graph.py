@@ -48,6 +48,13 @@ MAX_CONTROL_BLOCK: Final = 257
 """Bytes, for trees of seven levels: what the strictest policy in sight lets through."""
 
 
+TRUC_MAX_VSIZE: Final = 10_000
+"""Source: BIP431: a claim over it could not be relayed, and who cannot claim loses all."""
+
+_BESIDE: Final = 1_200
+"""Weight of a claim beside its words and its script: the transaction, two signatures, a control block of 257 bytes."""
+
+
 def assert_words(emitter: Emitter, word: Word, signers: Sequence[Word], sized: int) -> None:
     """Check one word of a claim by all who must have signed it, every digit and the checksum.
 
@@ -102,7 +109,12 @@ class LeafGraph:
             emitter.data(key).op(Opcode.CHECKSIGVERIFY)
         for one in signers:
             assert_words(emitter, one[0], one, sized)
-        return Leaf(script=emitter.number(1).finished())
+        script = emitter.number(1).finished()
+        # links of 20 bytes with a byte of length each; digits take less
+        weight = len(script) + 21 * len(w.items_of(signers)) + _BESIDE
+        if weight > 4 * TRUC_MAX_VSIZE:
+            raise InvalidInputError("claim", f"{weight // 4} vB", f"at most {TRUC_MAX_VSIZE}: no node relays more")
+        return Leaf(script=script)
 
     @cached_property
     def refund_leaf(self) -> Leaf:
@@ -176,6 +188,16 @@ class LeafGraph:
     def open_txouts(self) -> tuple[TxOut, ...]:
         """The same: contracts of garbled circuits may have two."""
         return (self.open_txout,)
+
+    @property
+    def open_outputs(self) -> tuple[TaprootOutput, ...]:
+        """The script of the same."""
+        return (self.open_output,)
+
+    @property
+    def open_coins(self) -> tuple[OutPoint, ...]:
+        """Where the opening's output is."""
+        return (self.coin,)
 
     # ---- transactions, none of them signed
 
@@ -284,6 +306,32 @@ def check_silence(graph: LeafGraph, signatures: Sequence[bytes]) -> None:
         signature = signatures[which] if which < len(signatures) else b""
         if not secp256k1.schnorr_verify(graph.terms.claimant.claim, graph.silence_digest(which), signature):
             raise InvalidInputError("claim of silence", f"set {which}", "the claimant's signature")
+
+
+DisproofSignatures = Mapping[tuple[int, bool, int], bytes]
+"""The verifier's signature of each disproof: range, whether of a claim of silence's, group."""
+
+
+def presign_disproofs(graph: LeafGraph, secret: bytes) -> DisproofSignatures:
+    """Return the verifier's signatures of every disproof: with them a watcher disproves that holds no secret.
+
+    Each pays the verifier, so they may be published. secret: of its ``escrow`` key.
+    """
+    places = range(len(graph.terms.claim.groups))
+    return {
+        (number, silent, place): secp256k1.schnorr_sign(secret, graph.disproof_digest(number, place, silent=silent))
+        for number, silent, place in product(range(len(graph.terms.claim.payouts)), (False, True), places)
+    }
+
+
+def disproof_of(graph: LeafGraph, claim: Transaction, signatures: DisproofSignatures) -> Transaction | None:
+    """Return what disproves a claim, None of a right one: from the chain and what the verifier published alone.
+
+    Raises InvalidInputError for another transaction.
+    """
+    read = read_claim(graph, claim)
+    place = graph.terms.claim.first_wrong(read.said, read.number)
+    return None if place is None else build_disproof(graph, read, place, signatures[read.number, read.silent, place])
 
 
 # ---- made

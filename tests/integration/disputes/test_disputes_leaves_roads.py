@@ -9,12 +9,15 @@ import pytest
 
 from btcfi.adapters.party.dispute_files import OtherMessageError
 from btcfi.bitcoin.address import encode_address
-from btcfi.disputes.garbled.opening import Side
+from btcfi.bitcoin.fees import SatsPerKvb
+from btcfi.contracts.option import WrongSignatureError
+from btcfi.disputes.garbled.opening import Side, build_close
 from btcfi.disputes.leaves.graph import build_refund, build_silent_end, read_claim, read_silence
 from btcfi.units import Height, Sats
 from tests.support.chain import chain
 from tests.support.disputing import Dispute, with_child
 from tests.support.leaf_folders import CALL, KNOCK_OUT, Party, draft_of
+from tests.support.leaving import secret
 from tests.support.policies import CORE, KNOTS, used
 
 pytestmark = pytest.mark.integration
@@ -199,6 +202,29 @@ def test_who_never_got_a_price_reads_it_off_the_silence_and_claims(wallet, tmp_p
     number = read_claim(roads.p.deal()[0].graph, claim).number
     wallet.node.send(roads.p.payout(number, silent=True))
     wallet.mine()
+
+
+def test_both_close_together_at_any_moment_by_one_signature(wallet, tmp_path):
+    roads = Roads(wallet, tmp_path)
+    made = build_close(roads.p.deal()[0].graph, payout=Sats(5_000_000), rate=SatsPerKvb(2_000))
+    theirs = build_close(roads.v.deal()[0].graph, payout=Sats(5_000_000), rate=SatsPerKvb(2_000))
+    assert made.transaction == theirs.transaction
+    nonces, partials = {}, {}
+    for side in Side:
+        own = roads.side(side).deal()[2]["open"]
+        nonces[side] = made.nonces(own, [secret("close", side)])
+    public = {side: [one.public for one in nonces[side]] for side in Side}
+    for side in Side:
+        own = roads.side(side).deal()[2]["open"]
+        partials[side] = made.sign(own, nonces[side], public[Side.CLAIMANT], public[Side.VERIFIER])
+    with pytest.raises(WrongSignatureError):
+        made.finish(public, {**partials, Side.VERIFIER: partials[Side.CLAIMANT]})
+    closed = made.finish(public, partials)
+    assert [len(one.witness) for one in closed.inputs] == [1]
+    assert closed.outputs[0].value == 5_000_000
+    wallet.node.send(closed)
+    wallet.mine()
+    assert wallet.confirmations(closed.txid) == 1
 
 
 def test_where_no_oracle_speaks_the_claimant_is_refunded_at_its_height(wallet, tmp_path):

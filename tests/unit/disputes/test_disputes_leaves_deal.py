@@ -19,7 +19,7 @@ from btcfi.disputes.leaves import words as w
 from btcfi.disputes.leaves.deal import LeafSecrets
 from btcfi.disputes.leaves.graph import LeafGraph, escrow_of
 from btcfi.disputes.leaves.oracles import announce_word, attest_word, check_attested, check_word, word_key
-from btcfi.disputes.leaves.payoffs import price_claim
+from btcfi.disputes.leaves.payoffs import mean_claim, median_claim, price_claim
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.oracle.attestation import AlreadyAttestedError, WrongAttestationError
 from btcfi.units import Height, Sats, Txid
@@ -35,7 +35,7 @@ from tests.support.leaf_folders import (
     draft_of,
     events_of,
 )
-from tests.support.leaving import RANGES, LeafDispute, secret
+from tests.support.leaving import OPENING, RANGES, LeafDispute, secret
 
 SPOT = 60_500
 
@@ -162,6 +162,39 @@ def test_a_claim_from_two_folders_is_paid_or_disproved(parties):
     assert v.disproof(honest) is None
     lie = p.claim([SPOT], number=0)  # the words are the same: no key is used twice
     assert scripts_hold(v.disproof(lie), [escrow_of(lie)[1]])
+
+
+def test_a_watcher_without_any_secret_disproves_every_lie_and_no_honest_claim():
+    """From the chain, the terms and what the verifier published."""
+    dispute = LeafDispute(median_claim(RANGES)).signed()
+    published = game.presign_disproofs(dispute.graph, dispute.v["escrow"])
+    prices = [61_500, 64_000, 62_500]
+    right = dispute.right(prices)
+    watching = LeafGraph(dispute.terms, OPENING)
+    silences = (False, True)
+    for number in range(len(dispute.claim.payouts)):
+        for silent in silences if number in {0, right} else (False,):
+            claim = dispute.claimed(number, prices, silent=silent)
+            made = game.disproof_of(watching, claim, published)
+            assert (made is None) == (number == right)
+            if made is not None:
+                assert scripts_hold(made, [escrow_of(claim)[1]])
+                assert made.outputs[0].script == dispute.v_wallet.script
+
+
+@pytest.mark.parametrize(("events", "oracles", "taken"), [(8, 5, True), (8, 16, False), (1, 16, True)])
+def test_a_contract_whose_claim_no_node_would_relay_is_none(events, oracles, taken):
+    """A claim of version 3 has at most 10,000 vB: its claimant could not make it, and would lose all."""
+    dispute = LeafDispute(mean_claim(RANGES, events), oracles=oracles, threshold=oracles)
+    if taken:
+        dispute.signed()
+        claim = dispute.claimed(1, [SPOT] * events)
+        assert claim.vsize <= 10_000
+        estimate = len(dispute.graph.claim_leaves[0].script) + 21 * len(claim.inputs[0].witness[:-4]) + 1_200
+        assert claim.weight <= estimate
+        return
+    with pytest.raises(InvalidInputError):
+        dispute.signed()
 
 
 # ---- messages
@@ -295,25 +328,6 @@ def test_a_digit_raised_without_its_checksum_is_no_attestation():
     signed[0] = w.SignedDigit(digit=1, link=w.hash160(signed[0].link), item=w.number_item(1))
     with pytest.raises(WrongAttestationError):
         check_attested(announced, tuple(signed))
-
-
-def test_an_oracle_s_long_link_is_taken_in_no_claim_of_silence():
-    """Its answer would have to show the link again, and no node would relay that: the claimant would lose all."""
-    key = LeafDispute(price_claim(RANGES)).oracles[0][0]
-    chains = [list(one) for one in key.chains]
-    digit = w.digits_of(SPOT, 6)[0]
-    chains[0][digit] = b"long" * 125
-    for at in range(digit, 7):
-        chains[0][at + 1] = w.hash160(chains[0][at])
-    dispute = LeafDispute(price_claim(RANGES))
-    object.__setattr__(dispute.oracles[0][0], "chains", tuple(map(tuple, chains)))
-    dispute.signed()
-    for which, taken in ((0, False), (2, True)):  # the third set has no word of that oracle
-        made = game.build_silence(
-            dispute.graph, dispute.of_silence, which=which, oracles=dispute.shown([SPOT], which),
-            secret=dispute.v["claim"],
-        )  # fmt: skip
-        assert scripts_hold(made, [dispute.graph.open_txout]) == taken
 
 
 # ---- the ledger of one-time keys
