@@ -172,8 +172,10 @@ def median_claim(ranges: Ranges, events: int, shape: Shape = Shape()) -> Claim:
 def average_strike_claim(ranges: Ranges, events: int, *, call: bool, shape: Shape = Shape()) -> Claim:
     """Return the claim of a payoff of what the last outcome is above the mean of all, or for a put below it.
 
-    ranges: of that many whole dollars.
+    ranges: of that many whole dollars. Raises InvalidInputError for one outcome: it is its own mean.
     """
+    if events < 2:  # noqa: PLR2004 - the fewest that differ from their mean
+        raise InvalidInputError("events", str(events), f"2 to {MAX_EVENTS}: one outcome is its own mean")
     value = library.average_strike(_outcomes(events, shape), call=call)
     return claim_of(f"average-strike {'call' if call else 'put'} over {events}", value, ranges, shape)
 

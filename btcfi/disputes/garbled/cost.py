@@ -41,7 +41,7 @@ class Work:
     """What a set-up computes, both sides together, each thing made once and checked once."""
 
     points: int
-    """Public keys of shares, and the multiplications that check them."""
+    """Of shares: each made by one side, and multiplied by the other."""
     rows: int
     """Rows of tables: a digit's value or an AND, of one copy."""
     presignatures: int
@@ -50,12 +50,11 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """Seconds that one of each takes on somebody's machine."""
+    """Seconds that one of each takes on somebody's machine, to make it and to check it."""
 
     point: float
     row: float
     presignature: float
-    """To make it and to check it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +111,7 @@ def cost_of(claim: Claim, *, oracles: int = 3, threshold: int = 2, lazy: bool = 
         labels=claim.circuit.labels, tables_bytes=tables * (count - opened),
         sent_bytes=sum(map(sum, sizes)) + len(cut.nonce) + 2 * opened,
         work=Work(
-            points=2 * subject.secrets * (opened + 1), presignatures=_signatures(graph),
+            points=subject.secrets * (opened + 1), presignatures=_signatures(graph),
             rows=(claim.circuit.labels + claim.circuit.ands) * (count + opened),
         ),
         opening_vb=vsize_of(OVERHEAD_WEIGHT + inputs * P2TR_INPUT_WEIGHT + inputs * P2TR_OUTPUT_WEIGHT),
