@@ -237,7 +237,7 @@ def look(proof: TableProof, program: Program, *, depth: Depth = Depth.SAMPLE) ->
         checked, chance = _check_opened(proof, program), chance_to_miss(proof.steps, proof.samples)
         checks = (
             *checks, f"{len(checked)} steps do what their rows say, and their loads read what memory held",
-            "the output is what memory holds at the end",
+            "the output is what the last rows of its words say",
         )  # fmt: skip
     return Inspected(
         proof_root=proof.proof_root, program_name=program.name, claimed_output=proof.output, claimed_steps=proof.steps,
