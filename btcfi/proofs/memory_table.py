@@ -237,7 +237,7 @@ def look(proof: TableProof, program: Program, *, depth: Depth = Depth.SAMPLE) ->
         checked, chance = _check_opened(proof, program), chance_to_miss(proof.steps, proof.samples)
         checks = (
             *checks, f"{len(checked)} steps do what their rows say, and their loads read what memory held",
-            "the output is what memory holds at the end",
+            "the output is what the last rows of its words say",
         )  # fmt: skip
     return Inspected(
         proof_root=proof.proof_root, program_name=program.name, claimed_output=proof.output, claimed_steps=proof.steps,
@@ -444,11 +444,13 @@ def _check_output(
         if row.step not in steps or steps[row.step].place != place:
             raise ProofStepError(f"the row at place {place} of memory's table is no step's")
     for address in _output_words(proof.output):
-        last = max((place for place, row in rows.items() if row.address <= address), default=-1)
-        end = rows.get(last + 1)
-        if last + 1 < proof.accesses and (end is None or end.address <= address):
+        # of a table that is not sorted this may be any row: then the two are no neighbours around the word
+        at = bisect_right(proof.rows, address, key=lambda one: one[1].address)
+        last = proof.rows[at - 1][0] if at else -1
+        written, end = rows.get(last), rows.get(last + 1)
+        unshown = last + 1 < proof.accesses and (end is None or end.address <= address)
+        if unshown or (written is not None and written.address > address):
             raise ProofOutputError(f"no two neighbours show what 0x{address:08x} holds at the end")
-        written = rows.get(last)
         if written is not None and written.address == address:
             if written.step not in checked:
                 raise ProofOutputError(f"step {written.step}, the last at 0x{address:08x}, is not opened for its check")

@@ -152,7 +152,10 @@ def verify(
         raise
     checks = [*found.checks, *beside]
     if isinstance(found, Inspected):
-        _say(_inspected(proof.program_hash, found, checks) | paid, as_json=as_json)
+        seen = _inspected(proof.program_hash, found, checks) | paid
+        if not as_json:
+            del seen["steps_checked"]  # which stand in the words
+        _say(seen, as_json=as_json, mark="  -  ")  # no "ok" where nothing is verified
         raise typer.Exit(NO_VERDICT)
     said = {"verified": True, "program": found.program_name, "steps": found.steps, "depth": depth}
     said |= {"proof_root": found.proof_root.hex(), "checks": checks}
