@@ -35,7 +35,7 @@ class Seen:
     sent: tuple[Transaction, Transaction] | None = None
     """The disproof and its child, sent just now."""
     waiting: Txid | None = None
-    """What spends the escrow in the pool already: somebody was faster."""
+    """What disproves the claim in the pool already: somebody was faster."""
 
 
 def look(node: Node, watch: Watch, *, script: bytes, rate: SatsPerKvb, since: Height) -> Seen:
@@ -54,7 +54,7 @@ def look(node: Node, watch: Watch, *, script: bytes, rate: SatsPerKvb, since: He
     if judgement.secret is None:
         return Seen(position=here, duties=duties, verdict=judgement.verdict)
     (waiting,) = node.pool_spenders([last_of(here.last)[0]])
-    if waiting is not None:
+    if waiting is not None and _disproves(node.transaction(waiting).transaction, last_of(here.last)[0]):
         return Seen(position=here, duties=duties, verdict=judgement.verdict, waiting=waiting)
     disproved = watchtower.finish_disproof(
         graph, watch.reward, watch.disproofs, (here.number or 0, here.silent), fault=judgement.secret
@@ -62,6 +62,11 @@ def look(node: Node, watch: Watch, *, script: bytes, rate: SatsPerKvb, since: He
     taken = watchtower.child(disproved, fee=graph.terms.fee, rate=rate, script=script)
     node.send_package([disproved, taken])
     return Seen(position=here, duties=duties, verdict=judgement.verdict, sent=(disproved, taken))
+
+
+def _disproves(spend: Transaction, escrow: OutPoint) -> bool:
+    """Return whether what waits is a disproof: by key path. Else it is the claimant's payout, to be outbid."""
+    return any(one.outpoint == escrow and len(one.witness) == 1 for one in spend.inputs)
 
 
 def spends_since(

@@ -193,7 +193,7 @@ def _say_seen(watch: Watch, seen: Seen, *, as_json: bool) -> None:
     if row["sent"]:
         typer.echo(f"  sent {row['sent'][0]}; {row['reward_sats']:,} sats are yours once a block holds it")
     if row["waiting_txid"]:
-        typer.echo(f"  {row['waiting_txid']} waits in the pool already: somebody was faster, or the claimant is")
+        typer.echo(f"  {row['waiting_txid']} waits in the pool already: somebody was faster")
 
 
 def _limit(watch: Watch) -> int:

@@ -42,8 +42,8 @@ from btcfi.units import MAX_MONEY_SATS, Height, Sats
 PACKAGE: Final = "btcfi/dispute-package"
 VERSION: Final = 1
 
-PARTS: Final = ("signatures of claims", "disproofs")
-"""What of a package is checked after its set-up's ``setup.PARTS``."""
+PARTS: Final = ("disproofs", "signatures of claims")
+"""What of a package is checked before its set-up's ``setup.PARTS``, which take longer."""
 
 _SIZE: Final = PUBLIC_NONCE_SIZE + PARTIAL_SIZE
 """Of one signed half: the verifier's public nonce, its partial signature."""
@@ -257,13 +257,13 @@ def check_package(package: Package, *, coins: bytes, begins: Callable[[str], Non
     coins, begins, raises: as ``transcript.check``; WrongAdaptorError for a signature of claims that is not the
     verifier's.
     """
-    checked = check(package.setup, coins=coins, begins=begins)
-    _, graph = checked.deal.opened(checked.commitments)
     begins(PARTS[0])
+    graph = graph_of(package)
+    check_disproofs(graph, package.reward, package.disproofs)
+    begins(PARTS[1])
     claims = decode_claims(graph, package.claims)
     presign.check_claims(graph, claims)
-    begins(PARTS[1])
-    check_disproofs(graph, package.reward, package.disproofs)
+    checked = check(package.setup, coins=coins, begins=begins)
     return Watch(
         checked=checked, graph=graph, claims=claims, reward=package.reward, disproofs=package.disproofs,
         since=package.since,
