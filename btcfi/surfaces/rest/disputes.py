@@ -6,7 +6,7 @@ under watch is the operator, whose worker then looks at every block for it.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -86,7 +86,7 @@ def _register(deps: Deps, by: str, raw: bytes) -> schemas.Dispute:
         return _dispute_of(dispute_view(session, row.id, now=deps.clock()))
 
 
-def _summary(row: DisputeRow) -> dict[str, object]:
+def _summary(row: DisputeRow) -> dict[str, Any]:
     return {
         "id": row.id, "contract_id": row.contract_id, "state": Stage(row.state), "opening_txid": row.opening_txid,
         "walked_height": row.walked_height, "moved_height": row.moved_height, "claimed_range": row.claimed_range,

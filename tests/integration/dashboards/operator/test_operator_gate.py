@@ -23,7 +23,8 @@ from dashboards.operator.errors import TooManySignInsError
 from tests.support.console_world import csrf_of, sign_in
 
 PAGES = (
-    "/", "/prices", "/options", "/options/new", "/settlements", "/risk", "/fees", "/disputes", "/operate", "/prices/data",
+    "/", "/prices", "/options", "/options/new", "/settlements", "/risk", "/fees", "/disputes", "/operate",
+    "/prices/data",
 )  # fmt: skip
 STREAMS = ("/live/now", "/live/prices", "/live/options/x", "/live/settlements/x")
 
