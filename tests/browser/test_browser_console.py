@@ -228,17 +228,8 @@ def test_stored_text_is_shown_as_text_and_runs_nothing(page, console, written):
 
 
 PAGES = (
-    "/",
-    "/prices",
-    "/options",
-    "/options/new",
-    "/settlements",
-    "/fees",
-    "/risk",
-    "/disputes",
-    "/operate",
-    "/nowhere",
-)
+    "/", "/prices", "/options", "/options/new", "/settlements", "/fees", "/risk", "/disputes", "/operate", "/nowhere",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("window", [("light", 1280), ("dark", 390)], ids=["desktop-light", "phone-dark"])

@@ -35,8 +35,8 @@ MAX_WATCHED: Final = 1_000
 FINAL: Final = REMEMBERED_BLOCKS
 """Blocks on an end after which it is looked at no more: as deep as a reorganisation is followed."""
 
-_KNOWN: Final = 256
-"""Public parts in memory, some kilobytes each: every transaction of one is computed once."""
+_KNOWN: Final = 32
+"""Public parts in memory, each of a megabyte at the most: every transaction of one is computed once."""
 
 
 class TooManyDisputesError(ConflictError):
