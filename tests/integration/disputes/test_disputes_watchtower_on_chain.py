@@ -211,6 +211,9 @@ def test_a_stranger_s_process_convicts_by_a_file_and_the_chain(wallet, tmp_path)
         checked = run("check-setup", file, "--json")
         assert checked["contract_id"] == played.deal.id.hex()
         assert [one["chance_log2"] for one in checked["chance_to_cheat"]] == [-100.3, -60.3, -40.3, -20.3]
+    in_words = CliRunner().invoke(dispute_cli.app, ["check-setup", str(setup)])
+    assert in_words.exit_code == 0
+    assert "who tried 2^60 times has cheated with a chance below 2^-40.3" in in_words.stdout
     node = ("--node", wallet.node.where, "--cookie-file", wallet.node._cookie_file, "--pay-to", ADDRESS, "--json")
 
     words = ("watch-package", package, *node)
