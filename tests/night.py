@@ -59,6 +59,7 @@ WITNESSES = 200_000
 """Of a liar against leaves: CI tries 10,000."""
 FLEET = "tests/integration/docs/test_docs_fleet.py"
 TUTORIAL = "tests/integration/docs/test_docs_tutorial.py"
+PACKAGES = "tests/unit/disputes/test_disputes_watchtower.py"
 
 Figures = Callable[[str], dict[str, tuple[float, str]]]
 """From what a part printed to its figures: a value and its unit by name."""
@@ -198,6 +199,10 @@ PARTS: tuple[Part, ...] = (
     Part(
         name="ranges", about="the ranges of a contract against a run of the guest at each of 262,144 prices", minutes=1,
         command=(*PYTEST, "-m", "slow", "tests/property/contracts/test_contracts_rounding.py"), figures=pytest_figures,
+    ),
+    Part(
+        name="dispute-packages", about="10,000 changed set-ups and packages of disputes: each ends with a refusal",
+        minutes=3, command=(*PYTEST, "-m", "slow", PACKAGES), figures=pytest_figures,
     ),
     Part(
         name="books", about="20,000 random net books and 630 shapes against their formula, 300 of them by the guest",

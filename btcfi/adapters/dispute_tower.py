@@ -35,7 +35,7 @@ class Seen:
     sent: tuple[Transaction, Transaction] | None = None
     """The disproof and its child, sent just now."""
     waiting: Txid | None = None
-    """What disproves the claim in the pool already: somebody was faster."""
+    """What disproves the claim in the pool already, and pays as much: somebody was faster."""
 
 
 def look(node: Node, watch: Watch, *, script: bytes, rate: SatsPerKvb, since: Height) -> Seen:
@@ -43,7 +43,7 @@ def look(node: Node, watch: Watch, *, script: bytes, rate: SatsPerKvb, since: He
 
     script: where the reward goes. rate: what the pair pays. since: blocks above it are read. Raises InvalidInputError
     for a rate that the reward does not pay, UnreadableClaimError, NotFoundError where the chain is shorter than that,
-    and what the node's client raises.
+    TxRejectedError where what waits pays more than the reward can, and what else the node's client raises.
     """
     graph, (spends, opening) = watch.graph, spends_since(node, since, watch.graph.coin.txid)
     here = game.position(graph, spends, opening)
@@ -54,7 +54,7 @@ def look(node: Node, watch: Watch, *, script: bytes, rate: SatsPerKvb, since: He
     if judgement.secret is None:
         return Seen(position=here, duties=duties, verdict=judgement.verdict)
     (waiting,) = node.pool_spenders([last_of(here.last)[0]])
-    if waiting is not None and _disproves(node.transaction(waiting).transaction, last_of(here.last)[0]):
+    if waiting is not None and _is_paid_for(node, waiting, last_of(here.last)[0], rate):
         return Seen(position=here, duties=duties, verdict=judgement.verdict, waiting=waiting)
     disproved = watchtower.finish_disproof(
         graph, watch.reward, watch.disproofs, (here.number or 0, here.silent), fault=judgement.secret
@@ -64,8 +64,16 @@ def look(node: Node, watch: Watch, *, script: bytes, rate: SatsPerKvb, since: He
     return Seen(position=here, duties=duties, verdict=judgement.verdict, sent=(disproved, taken))
 
 
-def _disproves(spend: Transaction, escrow: OutPoint) -> bool:
-    """Return whether what waits is a disproof: by key path. Else it is the claimant's payout, to be outbid."""
+def _is_paid_for(node: Node, waiting: Txid, escrow: OutPoint, rate: SatsPerKvb) -> bool:
+    """Return whether a disproof, by the escrow's key path, waits with a fee of the rate or more.
+
+    Anything else is outbid: a claimant's payout, and a disproof that the claimant made itself, to pay too little for it
+    until its payout can take its place.
+    """
+    (entry,) = node.pool_entries_of([waiting])
+    if entry is None or entry.descendants_fee * 1000 < rate * entry.descendants_vsize:
+        return False
+    spend = node.transaction(waiting).transaction
     return any(one.outpoint == escrow and len(one.witness) == 1 for one in spend.inputs)
 
 

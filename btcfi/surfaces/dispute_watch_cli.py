@@ -29,6 +29,7 @@ from btcfi.adapters.party.dispute_files import DisputeFiles
 from btcfi.adapters.party.dispute_packages import package_of, transcript_of
 from btcfi.bitcoin.address import decode_address
 from btcfi.bitcoin.fees import MAX_FEE_RATE, MIN_RELAY_FEE_RATE, SatsPerKvb
+from btcfi.bitcoin.transaction import Transaction
 from btcfi.contracts.messages import MAX_MESSAGE_BYTES
 from btcfi.disputes.garbled import setup, transcript, watchtower
 from btcfi.disputes.garbled.setup import Copies
@@ -124,11 +125,13 @@ def package(
     found = _named(files, name)
     made, watch = package_of(files, found, side.opened(), reward=sats(reward_sats))
     write_message(out, watchtower.encode_package(made))
-    limit = _limit(watch)
-    say(
-        {"dispute": found, "package": out, "reward_sats": reward_sats, "pays_up_to_sat_per_kvb": limit},
-        quiet=out == "-",
-    )
+    unsigned, terms = _disproof(watch), watch.graph.terms
+    pin = watchtower.highest_pin(unsigned, fee=terms.fee, script=terms.verifier.script)
+    row = {
+        "dispute": found, "package": out, "reward_sats": reward_sats, "pays_up_to_sat_per_kvb": _limit(watch),
+        "outbids_a_pin_up_to_sat_per_kvb": pin,
+    }  # fmt: skip
+    say(row, quiet=out == "-")
 
 
 @app.command("watch-package", cls=Once)
@@ -197,8 +200,13 @@ def _say_seen(watch: Watch, seen: Seen, *, as_json: bool) -> None:
 
 
 def _limit(watch: Watch) -> int:
-    made = watchtower.disproof(watch.graph, watch.reward, 0, silent=False).with_witness(0, [bytes(64)])
-    return watchtower.highest_rate(made, fee=watch.graph.terms.fee, script=watch.graph.terms.verifier.script)
+    terms = watch.graph.terms
+    return watchtower.highest_rate(_disproof(watch), fee=terms.fee, script=terms.verifier.script)
+
+
+def _disproof(watch: Watch) -> Transaction:
+    """Return a disproof of the size that a signed one has."""
+    return watchtower.disproof(watch.graph, watch.reward, 0, silent=False).with_witness(0, [bytes(64)])
 
 
 # ----

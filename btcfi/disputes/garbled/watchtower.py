@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from btcfi.bitcoin import taproot
-from btcfi.bitcoin.fees import MIN_RELAY_FEE_RATE, SatsPerKvb, dust_limit, fee_for
+from btcfi.bitcoin.fees import INCREMENTAL_FEE_RATE, MIN_RELAY_FEE_RATE, SatsPerKvb, dust_limit, fee_for
 from btcfi.bitcoin.musig import PARTIAL_SIZE, PUBLIC_NONCE_SIZE, KeyAggregate, SecretNonce, Session
 from btcfi.bitcoin.transaction import SEQUENCE_LOCKTIME, SEQUENCE_RBF, TRUC_VERSION, Transaction, TxIn, TxOut
 from btcfi.contracts.execution import ANCHOR
@@ -50,6 +50,9 @@ _SIZE: Final = PUBLIC_NONCE_SIZE + PARTIAL_SIZE
 
 _VERIFIER: Final = 1
 """Its place in the escrow's key."""
+
+CHILD_VSIZE: Final = 1_000
+"""Of a version-3 transaction that spends one that waits, at most. Source: BIP431."""
 
 _PAIR_VSIZE: Final = 124 + 94
 """Of a disproof and its child, both paying to P2TR."""
@@ -203,6 +206,17 @@ def highest_rate(disproved: Transaction, *, fee: Sats, script: bytes) -> SatsPer
     inputs = (TxIn(outpoint=disproved.outpoint(index), sequence=SEQUENCE_RBF),)
     size = Transaction(version=TRUC_VERSION, inputs=inputs, outputs=(replace(reward, script=script),)).vsize
     return SatsPerKvb((reward.value - dust_limit(script) + fee) * 1000 // (disproved.vsize + size))
+
+
+def highest_pin(disproved: Transaction, *, fee: Sats, script: bytes) -> SatsPerKvb:
+    """Return up to which rate the reward outbids a disproof whose child is as large as a child may be.
+
+    A claimant that lied can send the disproof itself, with a large child that pays too little to be mined: a
+    replacement pays more than both, and its own relay. Above this rate only the verifier's own disproof does, whose fee
+    is of the escrow.
+    """
+    pair = disproved.vsize + CHILD_VSIZE
+    return SatsPerKvb((highest_rate(disproved, fee=fee, script=script) - INCREMENTAL_FEE_RATE) * _PAIR_VSIZE // pair)
 
 
 # ---- packages

@@ -146,6 +146,28 @@ def test_a_payout_of_a_lie_that_waits_is_outbid_and_one_in_a_block_is_too_late(w
     assert seen(wallet, watch).position.stage is Stage.DISPROVED
 
 
+@pytest.mark.parametrize("size", [1, 20])
+def test_a_disproof_that_the_liar_sends_itself_for_too_little_is_outbid(wallet, size):
+    """It knows the fault secret: it would pin the escrow until its payout can take its place."""
+    played = opened(wallet, attempt=(10, size))
+    watch = watched(played)
+    claim = played.claimed(FALSE, SPOT)
+    fault = played.garbler._values[0][-1].to_bytes(32)
+    made = watchtower.finish_disproof(watch.graph, watch.reward, watch.disproofs, (FALSE, False), fault=fault)
+    key = played.keys[Side.CLAIMANT]
+    pin = watchtower.child(made, fee=Sats(400), rate=SatsPerKvb(4_000), script=key.script)
+    if size > 1:  # as large as a child may be
+        rest = Sats((pin.outputs[0].value - 3_000) // size)
+        pin = replace(pin, outputs=tuple(replace(pin.outputs[0], value=rest) for _ in range(size)))
+    wallet.node.send_package([made, pin])
+    disproved, taken = seen(wallet, watch).sent
+    assert disproved.txid == made.txid
+    wallet.mine()
+    assert wallet.confirmations(taken.txid) == 1
+    assert wallet.confirmations(pin.txid) is None
+    assert claim.txid == disproved.inputs[0].outpoint.txid
+
+
 def test_a_rate_that_the_reward_does_not_pay_is_refused_and_a_chain_that_is_shorter(wallet):
     played = opened(wallet, attempt=6)
     watch = watched(played, reward=1_000)
@@ -183,11 +205,15 @@ def test_a_stranger_s_process_convicts_by_a_file_and_the_chain(wallet, tmp_path)
     package, setup = tmp_path / "package.json", tmp_path / "setup.json"
     made = run("package", name[:12], "--out", package, "--reward-sats", 30_000, *side)
     assert made["pays_up_to_sat_per_kvb"] > 130_000
+    assert 24_000 < made["outbids_a_pin_up_to_sat_per_kvb"] < 27_000
     assert run("setup-file", name[:12], "--out", setup, *side)["public"]
     for file in (setup, package):
         checked = run("check-setup", file, "--json")
         assert checked["contract_id"] == played.deal.id.hex()
         assert [one["chance_log2"] for one in checked["chance_to_cheat"]] == [-100.3, -60.3, -40.3, -20.3]
+    in_words = CliRunner().invoke(dispute_cli.app, ["check-setup", str(setup)])
+    assert in_words.exit_code == 0
+    assert "who tried 2^60 times has cheated with a chance below 2^-40.3" in in_words.stdout
     node = ("--node", wallet.node.where, "--cookie-file", wallet.node._cookie_file, "--pay-to", ADDRESS, "--json")
 
     words = ("watch-package", package, *node)
