@@ -35,7 +35,7 @@ MANDATE_VERSION: Final = 1
 
 MAX_ENTRIES: Final = 64
 
-DISPUTE_KINDS: Final = ("price", "mean", "median", "knock-out")
+DISPUTE_KINDS: Final = ("price", "mean", "median", "knock-out", "average-strike-call", "average-strike-put")
 """What disputed contracts compute: ``btcfi.disputes.garbled.deal.Kind``."""
 
 _TAG: Final = "BTCFi/mandate/v1"

@@ -56,6 +56,8 @@ class Claims:
         if here.stage not in {Stage.OPEN, Stage.SILENT}:
             raise StepOutOfOrderError(name, f"it is {here.stage}: an opening in a block, and no claim yet,")
         attested = self._room.known(name, graph, here)
+        if attested is None and (said := self._room.attested(graph)) is not None:  # of something else than we claimed
+            self._check(name, made, _row(made, graph, said))
         if attested is None:
             raise NotFoundError("attestations", name[:16], f"{graph.terms.threshold} oracles must agree on each event")
         if graph.terms.is_late(Height(self._room.node.block_count() + 1)):
