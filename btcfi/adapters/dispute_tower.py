@@ -60,7 +60,10 @@ def look(node: Node, watch: Watch, *, script: bytes, rate: SatsPerKvb, since: He
         graph, watch.reward, watch.disproofs, (here.number or 0, here.silent), fault=judgement.secret
     )  # fmt: skip
     taken = watchtower.child(disproved, fee=graph.terms.fee, rate=rate, script=script)
-    node.send_package([disproved, taken])
+    if waiting == disproved.txid:  # there already, with a child that pays too little
+        node.send(taken)
+    else:
+        node.send_package([disproved, taken])
     return Seen(position=here, duties=duties, verdict=judgement.verdict, sent=(disproved, taken))
 
 
