@@ -46,6 +46,8 @@ EDGES: Final = (
 _REGISTERS: Final = 3
 """A trace row's first register word; the stack pointer is the third register."""
 _SP: Final = _REGISTERS + 2
+_RET: Final = 0x0000_8067
+"""``jalr x0, 0(ra)``: back to who called, and nowhere else."""
 _M32: Final = 0xFFFF_FFFF
 
 
@@ -93,6 +95,8 @@ def check_program(
     attack = Attack(program=program, settle=None if twin is None else twin.settle)
     rng = random.Random(name)
     samples = [_sample(twin, rng, row) for _ in range(runs)]
+    for data in samples if twin is not None else ():
+        program.require_input(data)  # of another length nothing is proved: it would hide what the program reads
     plain = [_PLAIN] if all(len(one) == len(_PLAIN) for one in samples) else []
     for data in samples:
         attack.run(data)
@@ -103,6 +107,10 @@ def check_program(
         attack.append_bytes(data, rng)
     checks += attack.found()
     checks += _payoff(program, branching_payoff=branching_payoff)
+    if not branching_payoff and not attack.executed[_payoff_words(program)].all():
+        if twin is not None:
+            raise GuestCheckError(name, "`payoff` was never executed to its end", "a payoff that is what pays")
+        checks.append("payoff was never executed to its end: without a twin nobody says which inputs pay")
     return Checked(name=name, checks=tuple(checks))
 
 
@@ -152,6 +160,7 @@ class Attack:
     appended: int = 0
     longest: int = 0
     lowest_stack: int = 1 << 32
+    paths: set[int] = field(default_factory=set)
     executed: npt.NDArray[np.bool_] = field(init=False)
     taken: npt.NDArray[np.bool_] = field(init=False)
     passed: npt.NDArray[np.bool_] = field(init=False)
@@ -212,12 +221,38 @@ class Attack:
             allowed |= inside & (writable | (kinds == MemoryKind.LOAD))
         if not allowed.all():
             self._refuse(touching[int(np.flatnonzero(~allowed)[0])], data)
+        self._watch_stack(rows, data)
         stack = rows[:, _SP][rows[:, _SP] != 0]
         if len(stack):
             self.lowest_stack = min(self.lowest_stack, int(stack.min()))
         if self.lowest_stack < self._stack_bottom():
             found = f"{self._which(data)}: the stack grows to 0x{self.lowest_stack:08x}"
             raise GuestCheckError(self.program.name, found, f"at least 0x{self._stack_bottom():08x}: less on the stack")
+
+    def _watch_stack(self, rows: npt.NDArray[np.uint32], data: bytes) -> None:
+        """Refuse a load of a word of the stack that its frame has not stored: what is there, an earlier call left.
+
+        A store of a part counts as one of its word. Below the stack pointer nothing is anybody's any more. Runs with
+        the same instructions, addresses and stack pointers are looked at once.
+        """
+        path = hash(rows[:, (1, _SP, 35, 36)].tobytes())
+        if path in self.paths:
+            return
+        self.paths.add(path)
+        bottom, top = self._stack_bottom(), self.program.elf.symbols.get("__stack_top", (0, 0))[0]
+        words = rows[:, 36].astype(np.int64) & ~3
+        kinds = np.where((words >= bottom) & (words < top), rows[:, 35] & 0xFF, 0) if bottom else np.zeros(len(rows))
+        loads = np.flatnonzero(kinds == MemoryKind.LOAD)
+        for word in np.unique(words[loads]).tolist():
+            of_word = words == word
+            stores = np.flatnonzero(of_word & (kinds == MemoryKind.STORE))
+            gone = np.flatnonzero(rows[:, _SP] > word)
+            read = loads[of_word[loads]]
+            stored, popped = (_last_before(read, times) for times in (stores, gone))
+            if (wrong := read[stored <= popped]).size:
+                where = place_of(self.program, int(rows[wrong[0], 1]))
+                found = f"{self._which(data)}: {where} loads at 0x{word:08x}, a place of the stack that it never stored"
+                raise GuestCheckError(self.program.name, found, "variables that are set before they are read")
 
     def _allowed(self, size: int) -> list[tuple[int, int, bool]]:
         # whole words of the input: a program reads words, and one that ends within a word is padded with zeros
@@ -281,6 +316,11 @@ class Attack:
         return f"NO guard page below the stack (build with linker_script = guarded.ld); {left} bytes were never used"
 
 
+def _last_before(places: npt.NDArray[np.int64], times: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return for each place the last of ``times`` before it, -1 without one."""
+    return np.concatenate([[-1], times])[np.searchsorted(times, places)]
+
+
 def _spans(program: Program, places: npt.NDArray[np.int64]) -> list[str]:
     """Return never-executed instructions as runs of neighbours, by function."""
     runs: list[list[int]] = []
@@ -316,24 +356,35 @@ def _refuse_constants_in_code(program: Program) -> None:
 
 
 def _payoff(program: Program, *, branching_payoff: bool) -> list[str]:
-    """Scan the function ``payoff`` for branches, jumps and calls: a dispute replays it, and Script cannot jump."""
+    """Scan the function ``payoff`` for branches, jumps and calls: a dispute replays it, and Script cannot jump.
+
+    It ends by ``ret`` alone, since a jump to another function would be the payoff's rest.
+    """
     right = "masks instead of if, noinline, no call inside; or --branching-payoff"
     if branching_payoff:
         return ["the payoff was not scanned for branches, as asked: no dispute can replay it"]
-    if "payoff" not in program.elf.symbols:
-        raise GuestCheckError(program.name, "it has no function `payoff` of its own", right)
-    address, size = program.elf.symbols["payoff"]
-    first = (address - program.elf.code.address) // 4
-    last = first + size // 4
+    named = {(one.address, one.size) for one in program.elf.named if one.name == "payoff"}
+    if len(named) != 1:
+        found = f"it has {len(named)} functions `payoff`" if named else "it has no function `payoff` of its own"
+        raise GuestCheckError(program.name, found, right)
+    words = _payoff_words(program)
+    first, last, address = words.start, words.stop, program.elf.symbols["payoff"][0]
     if not 0 <= first < last <= len(program.words):
         raise GuestCheckError(program.name, f"`payoff` at 0x{address:x} is not in the code", right)
-    ops = program.decoded[first:last, 0]
+    ops = program.decoded[words, 0]
     jumps = np.flatnonzero(np.isin(ops, [*BRANCHES, Op.JAL, Op.JALR])).tolist()
-    if jumps != [len(ops) - 1] or ops[-1] != Op.JALR:
-        places = [address + 4 * place for place in jumps if place != len(ops) - 1]
+    if jumps != [len(ops) - 1] or program.words[last - 1] != _RET:
+        places = [address + 4 * place for place in jumps if program.words[first + place] != _RET]
         found = f"payoff jumps at {', '.join(f'0x{one:08x}' for one in places) or 'no return'}"
         raise GuestCheckError(program.name, found, right)
     return [f"payoff is {len(ops)} instructions without a branch"]
+
+
+def _payoff_words(program: Program) -> slice:
+    """Return which words of the code are ``payoff``."""
+    address, size = program.elf.symbols["payoff"]
+    first = (address - program.elf.code.address) // 4
+    return slice(first, first + size // 4)
 
 
 def read_twin(path: Path) -> Twin | None:

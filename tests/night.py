@@ -45,8 +45,21 @@ INTERLEAVINGS, INTERLEAVING_ROUNDS = 2_000, 50
 MODEL = "tests/property/adapters/party/test_party_interleavings.py"
 WALK = "tests/integration/docs/test_docs_two_parties.py"
 SHAPES = "tests/integration/payoffs/test_payoffs_shapes_on_chain.py"
+GAMES = 1_000
+"""Of disputed contracts, a template: CI plays 40 of three templates."""
+DISPUTES = tuple(
+    f"tests/integration/disputes/test_disputes_on_chain_{of}.py" for of in ("games", "oracles")
+)  # fmt: skip
+ROADS = "tests/integration/disputes/test_disputes_roads.py"
+LEAVES = (
+    *(f"tests/property/disputes/test_disputes_leaves_{of}.py" for of in ("proofs", "witnesses")),
+    "tests/unit/disputes/test_disputes_policies.py",
+)  # fmt: skip
+WITNESSES = 200_000
+"""Of a liar against leaves: CI tries 10,000."""
 FLEET = "tests/integration/docs/test_docs_fleet.py"
 TUTORIAL = "tests/integration/docs/test_docs_tutorial.py"
+PACKAGES = "tests/unit/disputes/test_disputes_watchtower.py"
 
 Figures = Callable[[str], dict[str, tuple[float, str]]]
 """From what a part printed to its figures: a value and its unit by name."""
@@ -188,14 +201,28 @@ PARTS: tuple[Part, ...] = (
         command=(*PYTEST, "-m", "slow", "tests/property/contracts/test_contracts_rounding.py"), figures=pytest_figures,
     ),
     Part(
+        name="dispute-packages", about="10,000 changed set-ups and packages of disputes: each ends with a refusal",
+        minutes=3, command=(*PYTEST, "-m", "slow", PACKAGES), figures=pytest_figures,
+    ),
+    Part(
         name="books", about="20,000 random net books and 630 shapes against their formula, 300 of them by the guest",
         minutes=12, command=(*PYTEST, "-rsP", "-m", "slow", "tests/property/payoffs"),
         figures=shown_figures, environment={"BTCFI_TEST_SEED": "{seed}"},
     ),
     Part(
+        name="leaves", about=f"a proof of every leaf of every range, {WITNESSES:,} witnesses, what disputes cost",
+        minutes=8, command=(*PYTEST, "-m", "slow or not slow", *LEAVES), figures=pytest_figures,
+        environment={"BTCFI_TEST_WITNESSES": str(WITNESSES), "BTCFI_TEST_SEED": "{seed}"},
+    ),
+    Part(
         name="shapes", about="every named shape on both nodes: settled at five prices, closed, rolled, refunded",
         minutes=2, command=(*PYTEST, "-n", "0", "-rsP", "-m", "slow or not slow", SHAPES), figures=shown_figures,
         lacks=no_bitcoind,
+    ),
+    Part(
+        name="disputes", about=f"{GAMES:,} games of each disputed contract, means and knock-outs of 30 among them",
+        minutes=60, command=(*PYTEST, "-n", "0", "-rsP", "-m", "slow or not slow", *DISPUTES), figures=shown_figures,
+        environment={"BTCFI_TEST_GAMES": str(GAMES), "BTCFI_TEST_SEED": "{seed}"},
     ),
     Part(
         name="prices", about=f"{ATTACKS:,} random attacks on the agreed price for each size up to 9", minutes=20,
@@ -209,6 +236,12 @@ PARTS: tuple[Part, ...] = (
         environment={"BTCFI_MODEL_INTERLEAVINGS": str(INTERLEAVINGS), "BTCFI_TEST_SEED": "{seed}"},
     ),
     Part(
+        name="dispute-messages", about="100,000 mutations of each message and witness of a disputed contract",
+        minutes=15,
+        command=(*PYTEST, "-n", "0", "-rsP", "-m", "slow", "tests/property/disputes/test_disputes_holes_messages.py"),
+        figures=shown_figures, environment={"BTCFI_TEST_SEED": "{seed}"},
+    ),
+    Part(
         name="walk", about="the walk by hand of docs/contract.md on a real bitcoind", minutes=6,
         command=(*PYTEST, WALK), figures=pytest_figures, environment={"BTCFI_TEST_WALK_ON_BITCOIND": "1"},
         lacks=no_bitcoind,
@@ -217,6 +250,10 @@ PARTS: tuple[Part, ...] = (
         name="batches", about="contracts that end together, with all that goes wrong, on a real bitcoind", minutes=4,
         command=(*PYTEST, "-n", "0", "-m", "slow", "tests/integration/tasks/test_tasks_batches.py"),
         figures=pytest_figures, lacks=no_bitcoind,
+    ),
+    Part(
+        name="dispute-roads", about="a disputed mean of thirty minutes between two folders, every road", minutes=6,
+        command=(*PYTEST, "-n", "0", "-m", "slow", ROADS), figures=pytest_figures,
     ),
     Part(
         name="fleet", about="docs/how-to/run-a-fleet.md as printed, to a settled option", minutes=4,

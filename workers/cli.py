@@ -95,7 +95,8 @@ COMMANDS: Final = _rows(
     Row("metrics", Who.OPERATOR, "workers.commands.metrics:metrics",
         "Serve the metrics of the whole deployment; `btcfi metrics --once` prints them."),
     Row("verify", Who.AUDITOR, "btcfi.surfaces.vm_cli:verify",
-        "Check a proof; exit 0 only if every check passes, 76 if one fails (with --json it is named on stdout too)."),
+        "Run a proof's program again; exit 0 only if all is the same, 76 if a check fails "
+        "(--json: named on stdout too)."),
     Row("prove", Who.AUDITOR, "btcfi.surfaces.vm_cli:prove",
         "Run a guest program on an input, and write a proof of what it did."),
     Row("trace", Who.AUDITOR, "btcfi.surfaces.vm_cli:trace_app", "Look into a proof's execution."),

@@ -22,12 +22,15 @@ from prometheus_client.registry import Collector
 
 from btcfi.adapters.chain.relay import relay_problems
 from btcfi.adapters.store.chain import views as chain_views
+from btcfi.adapters.store.disputes import views as dispute_views
+from btcfi.adapters.store.disputes.tables import DisputeRow
 from btcfi.adapters.store.options import views as option_views
 from btcfi.adapters.store.options.settled import TOTALS
 from btcfi.adapters.store.options.tables import RequestState
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.reading import BUCKETS, SETTLED, Edge, EventLog, Histogram, Reading, read_store
 from btcfi.adapters.store.spine import refusals, ticks
+from btcfi.adapters.store.spine import views as spine_views
 from btcfi.adapters.store.spine.database import DatabaseError, Session, Store
 from btcfi.adapters.store.spine.machines import machines
 from btcfi.adapters.store.spine.schema import load_tables
@@ -329,6 +332,11 @@ def _by_state(name: str, entity: str, found: Mapping[str, int]) -> Iterator[Samp
         yield name, found.get(state, 0), (state,)
 
 
+BY_BLOCKS: Final = frozenset({"dispute"})
+"""Entities that move when a block does: what they wait for is told in blocks, and seconds a state would be a third of
+the page."""
+
+
 def _spine(session: Session, seen: StoreFigures) -> Iterator[Sample]:
     reading = seen.reading
     for queue, age in reading.canaries.items():
@@ -350,6 +358,8 @@ def _spine(session: Session, seen: StoreFigures) -> Iterator[Sample]:
         for start, to in sorted(machine.edges)
     ]
     for edge in dict.fromkeys([*every, *seen.events.edges]):
+        if edge.entity in BY_BLOCKS:
+            continue
         histogram = seen.events.edges.get(edge, Histogram())
         yield "btcfi_stage_seconds", histogram, (edge.entity, edge.from_state, edge.to_state)
     created = dict.fromkeys(machines(), 0)
@@ -395,6 +405,19 @@ def _prices(_session: Session, seen: StoreFigures) -> Iterator[Sample]:
 def _chain(_session: Session, seen: StoreFigures) -> Iterator[Sample]:
     yield from _by_state("btcfi_transactions", "chain_transaction", seen.reading.transactions)
     yield "btcfi_chain_walked_height", seen.reading.walked_height, ()
+
+
+def _disputes(session: Session, seen: StoreFigures) -> Iterator[Sample]:
+    if not seen.reading.schema_current:  # as of canaries
+        return
+    yield from _by_state("btcfi_disputes", "dispute", spine_views.by_state(session, DisputeRow))
+    found = {one.state: one for one in dispute_views.pressing(session)}
+    for state in map(str, machines()["dispute"][1].pending):
+        one = found.get(state)
+        yield "btcfi_dispute_blocks_left", None if one is None else one.blocks_left, (state,)
+        yield "btcfi_disputes_late", 0 if one is None else one.late, (state,)
+        yield "btcfi_disputes_overdue", 0 if one is None else one.overdue, (state,)
+    yield "btcfi_disputes_behind_blocks", dispute_views.behind(session), ()
 
 
 def _options(session: Session, seen: StoreFigures) -> Iterator[Sample]:
@@ -486,6 +509,20 @@ CHAIN_FIGURES: Final = Figures(
         "btcfi_chain_walked_height": Spec("gauge", "Of the newest block that the watcher took in"),
     },
 )
+DISPUTES_FIGURES: Final = Figures(
+    read=_disputes,
+    specs={
+        "btcfi_disputes": Spec("gauge", "Disputed contracts by state, as the chain shows it", ("state",)),
+        "btcfi_dispute_blocks_left": Spec(
+            "gauge", "To the nearest deadline in the state: the last block that is safe for who is to move", ("state",)
+        ),
+        "btcfi_disputes_late": Spec("gauge", "In the state, with a deadline that is over: the other side may move",
+                                    ("state",)),
+        "btcfi_disputes_overdue": Spec("gauge", "In the state, although somebody could have ended it by now",
+                                       ("state",)),
+        "btcfi_disputes_behind_blocks": Spec("gauge", "Walked blocks that one of them was not looked at in"),
+    },
+)  # fmt: skip
 OPTIONS_FIGURES: Final = Figures(
     read=_options,
     specs={

@@ -231,7 +231,24 @@ MARKET: Final = System(
 )
 """Accounts, their letters, firm offers and takes: what two strangers agree on before there is an option."""
 
-SYSTEMS: Final = (SPINE, PRICES_SYSTEM, CHAIN_SYSTEM, OPTIONS, MARKET)
+
+def _disputes_beat(deployment: Deployment) -> Mapping[str, Entry]:
+    return {"disputes.watch": every("disputes.watch", deployment.watch_seconds)}
+
+
+DISPUTES: Final = System(
+    name="disputes",
+    store=("disputes",),
+    tasks={CHAIN: ("tasks.disputes",)},
+    routes=(("disputes.", CHAIN),),
+    beat=_disputes_beat,
+    quiet=("disputes.",),
+    metrics="workers.exporter:DISPUTES_FIGURES",
+    pages=(PageAt(module="dashboards.operator.pages_disputes", path="/disputes", title="Disputes"),),
+)
+"""Disputed contracts: watched from the chain alone, by their public parts; the service has no secret of any."""
+
+SYSTEMS: Final = (SPINE, PRICES_SYSTEM, CHAIN_SYSTEM, OPTIONS, MARKET, DISPUTES)
 """The one table: a system more is one row more."""
 
 

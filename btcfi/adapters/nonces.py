@@ -55,6 +55,16 @@ def runtime_folder() -> Path:
     return private_folder(Path(tempfile.gettempdir()) / f"btcfi-{os.geteuid()}")
 
 
+def run_id(folder: Path) -> bytes:
+    """Return what tells this run of the machine, and this folder, from any other: for the names of what lies in it.
+
+    The boot and the folder's own identity: a copy of the folder, or one that outlived a boot, holds no such name.
+    """
+    here = folder.stat()
+    boot = _BOOT.read_bytes() if _BOOT.exists() else b""
+    return f"{here.st_dev}:{here.st_ino}:".encode() + boot
+
+
 class NonceVault:
     """One keystore's nonces. ``session`` says what a nonce is kept for, by 32 bytes; one nonce a session."""
 
@@ -104,8 +114,4 @@ class NonceVault:
             raise UntrustedFileError(path, problem, "a nonce as it was stored; ask for the close again") from e
 
     def _path(self, session: Hash32) -> Path:
-        # the boot and the folder's own identity: a copy of the folder, or one that outlived a boot, holds no such name
-        here = self._folder.stat()
-        boot = _BOOT.read_bytes() if _BOOT.exists() else b""
-        place = f"{here.st_dev}:{here.st_ino}:".encode() + boot
-        return self._folder / f"{self._keystore.label(session + place).hex()}.nonce"
+        return self._folder / f"{self._keystore.label(session + run_id(self._folder)).hex()}.nonce"

@@ -146,6 +146,18 @@ class SecretNonce:
         nonce.public, nonce.key, nonce.message = public, key, sealed[_SEALED_SIZE:] or None
         return nonce
 
+    @classmethod
+    def in_the_open(cls, key: bytes) -> SecretNonce:
+        """Return the nonce whose secrets everybody knows: 1 and 1.
+
+        Only for a key whose secret its one signature may tell: others can then sign before its holder is known, since
+        they need nothing of it. Their own nonces stay secret, so to them it is any other signer's. key: compressed.
+        """
+        one = (1).to_bytes(secp256k1.SCALAR_SIZE)
+        half = secp256k1.serialize_point(secp256k1.generator_multiple(one))
+        point = bytes(ffi.buffer(secp256k1.parse_point(key)))
+        return cls.from_sealed(_MARK + one + one + point + half + half + key)
+
     def seal(self) -> bytes:
         """Give the nonce away as bytes to be encrypted, between two runs of a program; this object is used up."""
         return bytes(ffi.buffer(self.take())) + self.public + self.key + (self.message or b"")

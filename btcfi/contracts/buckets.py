@@ -74,6 +74,19 @@ class ToleranceRule:
         if not 1 <= self.tolerance <= MAX_TOLERANCE:
             raise InvalidInputError("tolerance_bps", f"{self.tolerance}", f"1 to {MAX_TOLERANCE} basis points")
 
+    def paid(self, least: Sats, most: Sats, *, premium: Sats, collateral: Sats, own: Sats) -> Sats | None:
+        """Return what a range pays that computes from ``least`` to ``most``; None where it is split.
+
+        A part of a range that is not split is not, either. own: as for ``payout_buckets``.
+        """
+        if least == most:
+            return least
+        if least == 0 or most == collateral or least <= own <= most:
+            return None
+        gained = least - own if least > own else own - most
+        close = most - least <= 1 or (most - least) * _BASIS <= self.tolerance * max(premium, gained)
+        return Sats((least + most) // 2) if close else None
+
 
 PayoutRule = StepRule | ToleranceRule
 """How what the guest computes becomes what a contract pays."""
@@ -272,18 +285,11 @@ class _Runs:
         if isinstance(self._rule, ToleranceRule):
             inside = self._turns[bisect_left(self._turns, low) : bisect_right(self._turns, high)]
             every = (first, last, *(self._known[turn] for turn in inside))
-            return self._half(min(every), max(every), self._rule.tolerance)
+            return self._rule.paid(
+                min(every), max(every), premium=self._premium, collateral=self._collateral, own=self._own
+            )
         ends = self.alone(first), self.alone(last)
         return ends[0] if ends[0] == ends[1] and not any(low < turn <= high for turn in self._turns) else None
-
-    def _half(self, least: Sats, most: Sats, tolerance: BasisPoints) -> Sats | None:
-        if least == most:
-            return least
-        if least == 0 or most == self._collateral or least <= self._own <= most:
-            return None
-        gained = least - self._own if least > self._own else self._own - most
-        close = most - least <= 1 or (most - least) * _BASIS <= tolerance * max(self._premium, gained)
-        return Sats((least + most) // 2) if close else None
 
 
 def most_off(

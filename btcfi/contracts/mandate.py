@@ -1,7 +1,8 @@
 """What an owner lets its software sign: one file with bounds for every term, signed by the owner's identity key.
 
 Every function that signs a contract takes an ``Authority`` and asks it before the first signature; whoever has none
-signs nothing. Net books (``btcfi.payoffs.book_deal``) have a rule of their own in it; without one it allows none.
+signs nothing. Net books (``btcfi.payoffs.book_deal``) and disputed contracts (``btcfi.disputes``) have a rule of their
+own in it each; without one it allows none.
 Refunds and the children of settlements need none: they bring the owner's own money home.
 Pure: the clock, the chain's height and what is at stake already come in as a ``Situation``.
 """
@@ -33,6 +34,10 @@ TYPE: Final = "btcfi/mandate"
 MANDATE_VERSION: Final = 1
 
 MAX_ENTRIES: Final = 64
+
+DISPUTE_KINDS: Final = ("price", "mean", "median", "knock-out", "average-strike-call", "average-strike-put")
+"""What disputed contracts compute: ``btcfi.disputes.garbled.deal.Kind``."""
+
 _TAG: Final = "BTCFi/mandate/v1"
 _WIDEST: Final = 1 << 53
 _BASIS: Final = 10_000
@@ -154,6 +159,85 @@ class BookFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DisputeRule:
+    """What disputed contracts an owner allows; oracles, feeds, the opening's rate, life and closes as for any.
+
+    Nothing here prices them: whether what the ranges pay is worth the premium is for the owner to see, so whoever lets
+    its software answer unasked names the proposers.
+    """
+
+    roles: tuple[Role, ...]
+    """Sides that may be taken: the claimant signs as seller, the verifier as buyer."""
+    kinds: tuple[str, ...]
+    """What may be computed of the attested outcomes: ``DISPUTE_KINDS``."""
+    proposers: tuple[bytes, ...]
+    """Identities, x-only, whose proposals may be answered; none named: anybody's, once the owner says yes to it."""
+    collateral: Bounds
+    """The most that the verifier can be owed, in satoshis."""
+    worst_loss: Sats
+    """The most that this side may put in, fees apart: by a mistake, or an absence, it can lose all of it."""
+    premium: Bounds
+    """What the verifier pays the claimant, in satoshis; below zero: what the claimant pays."""
+    bond: Bounds
+    """The claimant's, in satoshis: what holds it back from a false claim."""
+    challenge_bond: Bounds
+    """The verifier's, in satoshis; 0 where digits are claimed at once."""
+    fee: Bounds
+    """Of each transaction by itself, in satoshis; a child pays what is asked for at the time."""
+    events: int
+    """The most outcomes that one may be made of."""
+    dispute_blocks: Bounds
+    """In which a claim is looked at and answered: who is away for longer loses."""
+    claim_delay: Bounds
+    """Blocks from the height that is expected at the last event to where the verifier may claim silence."""
+    refund_delay: Bounds
+    """Blocks from there to where the claimant takes back what nobody claimed."""
+
+    def __post_init__(self) -> None:
+        """Raise InvalidInputError for what allows nothing, or names one thing twice."""
+        for name in ("roles", "kinds"):
+            values = getattr(self, name)
+            if not values or len(set(values)) != len(values):
+                problem = "empty, or one stands twice"
+                raise InvalidInputError(f"mandate.disputes.{name}", problem, "at least one, each once")
+        if unknown := set(self.kinds) - set(DISPUTE_KINDS):
+            raise InvalidInputError("mandate.disputes.kinds", f"{min(unknown)!r}", "of " + ", ".join(DISPUTE_KINDS))
+        if len(set(self.proposers)) != len(self.proposers):
+            raise InvalidInputError("mandate.disputes.proposers", "one stands twice", "each once, or none for anybody")
+        if not all(secp256k1.is_xonly_key(key) for key in self.proposers):
+            expected = "x coordinates of points"
+            raise InvalidInputError("mandate.disputes.proposers", "one is not on the curve", expected)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisputeFacts:
+    """A disputed contract as one side reads it, for its mandate to judge."""
+
+    role: Role
+    """This side's."""
+    proposer: bytes | None
+    """Whose proposal it is, x-only; None: our own."""
+    kind: str
+    events: tuple[tuple[Announcement, ...], ...]
+    threshold: int
+    collateral: Sats
+    bond: Sats
+    challenge_bond: Sats
+    premium: int
+    """What the verifier pays; below zero: receives."""
+    stake: Sats
+    """What this side puts in, fees apart."""
+    rate: int
+    """Of the opening, in sat/kvB."""
+    fee: Sats
+    dispute_blocks: int
+    claim_height: Height
+    """0 where a claim needs what was attested."""
+    silence_height: Height
+    refund_height: Height
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mandate:
     """The owner's word. A higher number replaces a lower one."""
 
@@ -215,6 +299,8 @@ class Mandate:
     an earlier release: up to the most of ``step_share``, whose share of the collateral is never less."""
     books: BookRule | None = None
     """Net books that may be signed. None, as in every mandate of an earlier release: no book is."""
+    disputes: DisputeRule | None = None
+    """Disputed contracts that may be signed. None, as in every mandate of an earlier release: none is."""
 
     @property
     def tolerances(self) -> Bounds:
@@ -348,6 +434,53 @@ class Authority:
         worse = facts.premium - facts.value if facts.role is Role.BUYER else facts.value - facts.premium
         if worse > slack:
             self._refuse("book.premium_sats", f"{facts.premium:,} for what is worth {facts.value:,}", allowed)
+
+    def check_dispute(self, facts: DisputeFacts) -> None:
+        """Check a disputed contract that is to be signed on this side. Raises as ``check_contract``."""
+        self._check_validity()
+        mandate, rule = self.mandate, self.mandate.disputes
+        if rule is None:
+            self._refuse("dispute", f"over {len(facts.events)} outcomes", "no disputed contracts at all")
+            return
+        self._among("dispute.role", facts.role.value, [one.value for one in rule.roles])
+        self._among("dispute.kind", facts.kind, rule.kinds)
+        if facts.proposer is not None and rule.proposers and facts.proposer not in rule.proposers:
+            known = ", ".join(one.hex()[:16] for one in rule.proposers)
+            self._refuse("dispute.proposer", facts.proposer.hex()[:16], known)
+        self._within("dispute.events", len(facts.events), Bounds(least=1, most=rule.events))
+        for announcements in facts.events:
+            self._check_oracle_keys(announcements, facts.threshold)
+            event = announcements[0].event
+            self._among("event.feed", event.feed, mandate.feeds)
+            if mandate.presets:
+                known_presets = [one.hex()[:16] for one in mandate.presets]
+                self._among("event.preset_hash", event.preset_hash.hex()[:16], known_presets)
+        amounts = {
+            "collateral_sats": (facts.collateral, rule.collateral), "premium_sats": (facts.premium, rule.premium),
+            "bond_sats": (facts.bond, rule.bond), "challenge_bond_sats": (facts.challenge_bond, rule.challenge_bond),
+            "worst_loss_sats": (facts.stake, Bounds(least=0, most=rule.worst_loss)),
+            "fee_sats": (facts.fee, rule.fee), "funding_sats_per_kvb": (facts.rate, mandate.funding_rate),
+            "dispute_blocks": (facts.dispute_blocks, rule.dispute_blocks),
+        }  # fmt: skip
+        for name, (value, bounds) in amounts.items():
+            self._within(f"dispute.{name}", value, bounds)
+        self._check_exposure(facts.stake)
+        self._check_dispute_heights(facts, rule)
+
+    def _check_dispute_heights(self, facts: DisputeFacts, rule: DisputeRule) -> None:
+        here, expiries = self.situation, [event[0].event.expiry for event in facts.events]
+        for expiry in expiries:
+            self._within("dispute.expiry_unix (seconds from now)", expiry - here.time, self.mandate.life)
+        now = max(here.time, here.clock)
+        if self.mandate.life.least >= 0 and now >= min(expiries):  # as of a book: a replay's lie in the past
+            self._refuse("dispute.expiry_unix", f"{min(expiries)}, and it is {now}", "outcomes that are all to come")
+        last = expected_height(here.height, max(expiries) - here.time)
+        if facts.claim_height:  # a claim that shows its range alone, before anybody can know what is right
+            slack = self.mandate.expiry_slack
+            self._within(f"dispute.claim_height (beyond {last})", facts.claim_height - last, slack)
+        self._within(f"dispute.silence_height (beyond {last})", facts.silence_height - last, rule.claim_delay)
+        beyond = facts.refund_height - facts.silence_height
+        self._within("dispute.refund_height (beyond silence_height)", beyond, rule.refund_delay)
 
     def check_close(self, *, payout: Sats, rate: int, fee: Sats, guest_input: bytes) -> None:
         """Check a close that is to be signed. fee: what the transaction pays. Raises as ``check_contract``.
@@ -591,6 +724,8 @@ def encode_mandate(mandate: Mandate) -> dict[str, Any]:
         also["tolerance_basis_points"] = [mandate.tolerance.least, mandate.tolerance.most]
     if mandate.books is not None:
         also["books"] = _encode_books(mandate.books)
+    if mandate.disputes is not None:
+        also["disputes"] = _encode_disputes(mandate.disputes)
     return {
         "type": TYPE,
         "version": MANDATE_VERSION,
@@ -630,6 +765,17 @@ def _encode_books(rule: BookRule) -> dict[str, Any]:
     }
 
 
+def _encode_disputes(rule: DisputeRule) -> dict[str, Any]:
+    bounds = {written: getattr(rule, name) for name, written in _DISPUTE_BOUNDED.items()}
+    return {
+        "roles": [one.value for one in rule.roles],
+        "kinds": list(rule.kinds),
+        "proposers": [one.hex() for one in rule.proposers],
+        "worst_loss_sats": rule.worst_loss,
+        "events": rule.events,
+    } | {written: [both.least, both.most] for written, both in bounds.items()}
+
+
 def encode_signed_mandate(signed: SignedMandate) -> dict[str, Any]:
     """Return the signed mandate as JSON: the terms, and who vouches for them."""
     vouched = {"identity": signed.identity.hex(), "signature": signed.signature.hex()}
@@ -667,6 +813,27 @@ _BOOKS: Final = record(
     floor=("floor_cents", _BOUNDS), legs=whole(1, MAX_ENTRIES),
 )  # fmt: skip
 
+_DISPUTE_BOUNDED: Final[Mapping[str, str]] = {
+    "collateral": "collateral_sats",
+    "premium": "premium_sats",
+    "bond": "bond_sats",
+    "challenge_bond": "challenge_bond_sats",
+    "fee": "fee_sats",
+    "dispute_blocks": "dispute_blocks",
+    "claim_delay": "claim_delay_blocks",
+    "refund_delay": "refund_delay_blocks",
+}
+
+
+def _dispute_bounds() -> dict[str, Any]:
+    return {name: (written, _BOUNDS) for name, written in _DISPUTE_BOUNDED.items()}
+
+
+_DISPUTES: Final = record(
+    DisputeRule, exact=True, proposers=listed(hexadecimal(32), MAX_ENTRIES), worst_loss="worst_loss_sats",
+    events=whole(1, MAX_ENTRIES), **_dispute_bounds(),
+)  # fmt: skip
+
 _KIND: Final = Rule(lambda label: OptionKind.from_label(str(label)), "an option's kind")
 
 
@@ -687,7 +854,7 @@ def _fields() -> dict[str, Any]:
     }
 
 
-_LATER: Final = ("fixings", "tolerance_basis_points", "books")
+_LATER: Final = ("fixings", "tolerance_basis_points", "books", "disputes")
 """Fields that a mandate of an earlier release lacks."""
 
 _MANDATE: Final = record(Mandate, may_lack=_LATER, **_fields())

@@ -7,7 +7,7 @@ from typing import Final
 
 from btcfi.bitcoin.fees import MAX_FEE_RATE, MIN_RELAY_FEE_RATE
 from btcfi.contracts.buckets import MAX_TOLERANCE, STANDARD_TOLERANCE
-from btcfi.contracts.mandate import BookRule, Bounds, CloseRule, Mandate
+from btcfi.contracts.mandate import DISPUTE_KINDS, BookRule, Bounds, CloseRule, DisputeRule, Mandate
 from btcfi.contracts.messages import CET_FEE, Role
 from btcfi.contracts.option import MIN_REFUND_DELAY
 from btcfi.contracts.setup import MAX_CET_FEE
@@ -32,10 +32,12 @@ def careful_mandate(
     *, number: int, now: UnixSeconds, network: str, roles: Sequence[Role], programs: Sequence[Hash32],
     oracle_keys: Sequence[bytes], threshold: int, feeds: Sequence[str] = (FEED,), presets: Sequence[Hash32] = (),
     fixings: Sequence[Fixing] = CAREFUL_FIXINGS, books: BookRule | None = None,
+    disputes: DisputeRule | None = None,
 ) -> Mandate:  # fmt: skip
     """Return a mandate for 30 days with narrow bounds: 0.1 BTC a contract, 0.5 BTC in all, bids and orders only.
 
-    books: what net books it allows, such as ``careful_books``; None: not one.
+    books, disputes: what net books and disputed contracts it allows, such as ``careful_books`` and
+    ``careful_disputes``; None: not one.
     """
     return Mandate(
         number=number,
@@ -70,6 +72,7 @@ def careful_mandate(
         fixings=tuple(fixings),
         tolerance=Bounds(least=0, most=STANDARD_TOLERANCE),
         books=books,
+        disputes=disputes,
     )
 
 
@@ -86,6 +89,29 @@ def careful_books(*, roles: Sequence[Role], programs: Sequence[Hash32], proposer
         floor=Bounds(least=1_000_000, most=MAX_U32),
         legs=64,
         barrier=False,
+    )
+
+
+def careful_disputes(*, roles: Sequence[Role], proposers: Sequence[bytes] = ()) -> DisputeRule:
+    """Return a narrow rule for disputed contracts: 0.1 BTC, a bond of at most a tenth of it, two hours for an answer.
+
+    two hours: 12 blocks, for software that looks at every block; and half a day and a day before the heights from which
+    silence and the refund are claimed, for whoever has to put it back on its feet.
+    """
+    return DisputeRule(
+        roles=tuple(roles),
+        kinds=DISPUTE_KINDS,
+        proposers=tuple(proposers),
+        collateral=Bounds(least=100_000, most=10_000_000),
+        worst_loss=Sats(11_000_000),
+        premium=Bounds(least=-2_000_000, most=2_000_000),
+        bond=Bounds(least=100_000, most=1_000_000),
+        challenge_bond=Bounds(least=0, most=100_000),
+        fee=Bounds(least=0, most=2_000),
+        events=30,
+        dispute_blocks=Bounds(least=12, most=1_008),
+        claim_delay=Bounds(least=72, most=1_008),
+        refund_delay=Bounds(least=144, most=2_016),
     )
 
 

@@ -428,6 +428,8 @@ def _offer_name(text: str) -> str:
 
 
 def _witnesses(value: Mapping[str, list[str]]) -> dict[int, tuple[bytes, ...]]:
+    if not all(isinstance(witness, list) for witness in value.values()):  # text and objects have items, too
+        raise ValueError("a witness is no list")
     found = {int(index): tuple(unhex(item) for item in witness) for index, witness in value.items()}
     if [str(index) for index in found] != list(value) or not all(0 <= index <= _MAX_INDEX for index in found):
         raise ValueError("an input's number is in other digits than 0-9, or no transaction has so many inputs")

@@ -1,8 +1,9 @@
 """What may be claimed: which range of payouts attested outcomes lead to, as a circuit and as whole numbers.
 
-Each claim computes one *settling value* of its outcomes: the price itself, the mean, the median, the last price unless
-a barrier was touched. The ranges of that value are those of the contract's own rule (``contracts.buckets``), so any
-payoff of one value fits: who asserts says a range's number, and the circuit finds its bounds and compares twice.
+Each claim computes one *value* of its outcomes, an expression of ``disputes.payoffs``: the price itself, the mean, the
+median, the last price unless a barrier was touched, or what is paid. Its ranges follow the rule by which contracts are
+cut (``contracts.buckets.ToleranceRule``): who asserts says a range's number, and the circuit finds its bounds and
+compares twice.
 
 An outcome is a whole number of dollars, as oracles attest it. Two roads compute each claim: gates, and ``range_of`` in
 numpy. Tests compare them at every outcome where there is one, and at corners and many random ones elsewhere.
@@ -17,21 +18,27 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from btcfi.contracts.buckets import Bucket
+from btcfi.contracts.buckets import NOTHING, Bucket, ToleranceRule
 from btcfi.disputes.circuit import Circuit, CircuitBuilder, Digit, Literal, Number, negate
+from btcfi.disputes.payoffs import library
+from btcfi.disputes.payoffs.expression import Expression, Operation, Outcomes, events_of, price, values_of
+from btcfi.disputes.payoffs.gates import built, peeled
 from btcfi.errors import InvalidInputError
 from btcfi.units import Sats
 
 RANGE: Final = "range"
-"""The digit, or digits, by which the asserting side says the range."""
+"""The digit by which the asserting side says the range: one, however many there are.
+
+Two digits could say one range by the signature that fixes the outputs, and another by a signature of their own.
+"""
+
+_BASIS: Final = 10_000
 
 MAX_EVENTS: Final = 64
 """Outcomes that one claim is made of."""
 
 MAX_RANGES: Final = 4_096
-
-Outcomes = NDArray[np.int64]
-"""Whole dollars, one row an event, one column a case."""
+"""Of one claim: each is a signature and a gate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +74,51 @@ class Ranges:
             raise InvalidInputError("buckets", f"end before outcome {follows}", f"all {1 << digits} outcomes")
         return cls(starts=tuple(starts), payouts=tuple(payouts))
 
+    @classmethod
+    def within(
+        cls, payouts: Sequence[Sats], rule: ToleranceRule, *, premium: Sats, collateral: Sats, own: Sats = NOTHING,
+    ) -> Ranges:  # fmt: skip
+        """Return the fewest ranges of a payoff that its rule allows, cut anywhere and not at digits alone.
+
+        payouts: what each outcome pays, from 0 on. premium, collateral, own: as for ``payout_buckets``. A part of a
+        range that the rule allows is allowed, so the longest one from each start makes the fewest. Raises
+        InvalidInputError for more than ``MAX_RANGES``.
+        """
+        starts: list[int] = []
+        paid: list[Sats] = []
+        low = high = payouts[0] if payouts else NOTHING
+        for outcome, payout in enumerate(payouts):
+            if not 0 <= payout <= collateral:
+                raise InvalidInputError("payout", f"{payout} sats", f"0 to the collateral, {collateral} sats")
+            if starts and low <= payout <= high:
+                continue
+            wider = (min(low, payout), max(high, payout))
+            found = rule.paid(*wider, premium=premium, collateral=collateral, own=own) if starts else None
+            if found is None:
+                starts.append(outcome)
+                paid.append(payout)
+                low = high = payout
+            else:
+                (low, high), paid[-1] = wider, found
+        return cls(starts=tuple(starts), payouts=tuple(paid))
+
+    def most_off(self, payouts: Sequence[Sats]) -> tuple[Sats, Sats]:
+        """Return by how many satoshis an outcome is at most paid too little, and too much; payouts as ``within``."""
+        exact = np.array(payouts, dtype=np.int64)
+        off = np.array(self.payouts, dtype=np.int64)[self.at(np.arange(len(exact)))] - exact
+        return Sats(max(0, -int(off.min()))), Sats(max(0, int(off.max())))
+
+    @classmethod
+    def of_values(cls, rule: ToleranceRule, *, premium: Sats, collateral: Sats) -> Ranges:
+        """Return the ranges of a value that is itself what is computed to be paid, from 0 to the collateral."""
+        starts, paid, low = [0], [NOTHING], 1
+        while low < collateral:
+            high = min(Sats(collateral - 1), Sats(low + max(1, rule.tolerance * max(premium, low) // _BASIS)))
+            starts.append(low)
+            paid.append(Sats((low + high) // 2))
+            low = high + 1
+        return cls(starts=(*starts, collateral), payouts=(*paid, collateral))
+
     def at(self, outcomes: Outcomes) -> NDArray[np.intp]:
         """Return the range of each outcome."""
         return np.searchsorted(np.array(self.starts), outcomes, side="right") - 1
@@ -78,8 +130,6 @@ class Shape:
 
     price: tuple[int, ...] = (5, 5, 4, 4)
     """Wires of each digit of an outcome, least significant first."""
-    range_width: int = 5
-    """Wires of a digit of the range's number, at most."""
 
     @property
     def bits(self) -> int:
@@ -103,9 +153,7 @@ class Claim:
 
 def price_claim(ranges: Ranges, shape: Shape = Shape()) -> Claim:
     """Return the claim of a payoff of one outcome."""
-    made = _Making(shape, events=1)
-    wrong = made.out_of_range(made.outcomes[0], ranges, scale=lambda start: start)
-    return made.claim("price", ranges.payouts, wrong, lambda outcomes: ranges.at(outcomes[0]))
+    return claim_of("price", price(0, shape.bits), ranges, shape)
 
 
 def mean_claim(ranges: Ranges, events: int, shape: Shape = Shape()) -> Claim:
@@ -113,33 +161,23 @@ def mean_claim(ranges: Ranges, events: int, shape: Shape = Shape()) -> Claim:
 
     The circuit sums and never divides: the mean is at least m where the sum is at least n * m - n / 2, rounded up.
     """
-    made = _Making(shape, events=events)
-
-    def least_sum(start: int) -> int:
-        return max(0, (2 * start * events - events + 1) // 2)
-
-    wrong = made.out_of_range(made.builder.sum_of(made.outcomes), ranges, scale=least_sum)
-    return made.claim(
-        f"mean of {events}", ranges.payouts, wrong,
-        lambda outcomes: ranges.at((2 * outcomes.sum(axis=0) + events) // (2 * events)),
-    )  # fmt: skip
+    return claim_of(f"mean of {events}", library.mean(_outcomes(events, shape)), ranges, shape)
 
 
 def median_claim(ranges: Ranges, events: int, shape: Shape = Shape()) -> Claim:
     """Return the claim of a payoff of the median of an odd number of outcomes. Raises InvalidInputError for an even."""
-    if events % 2 == 0:
-        raise InvalidInputError("events", str(events), "an odd number: of an even one the median is a mean of two")
-    made = _Making(shape, events=events)
-    row = list(made.outcomes)
-    # as many passes as it takes until the middle is settled: the largest of what is left to the end each time
-    for last in range(events - 1, events // 2 - 1, -1):
-        for place in range(last):
-            row[place], row[place + 1] = made.builder.ordered(row[place], row[place + 1])
-    wrong = made.out_of_range(row[events // 2], ranges, scale=lambda start: start)
-    return made.claim(
-        f"median of {events}", ranges.payouts, wrong,
-        lambda outcomes: ranges.at(np.sort(outcomes, axis=0)[events // 2]),
-    )  # fmt: skip
+    return claim_of(f"median of {events}", library.median(_outcomes(events, shape)), ranges, shape)
+
+
+def average_strike_claim(ranges: Ranges, events: int, *, call: bool, shape: Shape = Shape()) -> Claim:
+    """Return the claim of a payoff of what the last outcome is above the mean of all, or for a put below it.
+
+    ranges: of that many whole dollars. Raises InvalidInputError for one outcome: it is its own mean.
+    """
+    if events < 2:  # noqa: PLR2004 - the fewest that differ from their mean
+        raise InvalidInputError("events", str(events), f"2 to {MAX_EVENTS}: one outcome is its own mean")
+    value = library.average_strike(_outcomes(events, shape), call=call)
+    return claim_of(f"average-strike {'call' if call else 'put'} over {events}", value, ranges, shape)
 
 
 def knock_out_claim(
@@ -151,18 +189,48 @@ def knock_out_claim(
     """
     if not 1 <= barrier < 1 << shape.bits:
         raise InvalidInputError("barrier", f"{barrier} dollars", f"1 to {(1 << shape.bits) - 1} dollars")
-    made = _Making(shape, events=events)
-    level = made.builder.constant(barrier, shape.bits)
-    away = [made.builder.less(one, level) if up else made.builder.less(level, one) for one in made.outcomes]
-    touched = negate(made.builder.all_of(away))
-    wrong = made.out_of_range(made.outcomes[-1], ranges, scale=lambda start: start, ended=touched)
-    knocked_out = len(ranges.starts)
+    outcomes = _outcomes(events, shape)
+    ended = library.touched(outcomes, barrier, up=up)
+    return claim_of(f"knock-out over {events}", outcomes[-1], ranges, shape, end=End(when=ended, rebate=rebate))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """What a contract pays instead, on a condition."""
+
+    when: Expression
+    """1 where it ended."""
+    rebate: Sats
+
+
+def claim_of(
+    name: str, value: Expression, ranges: Ranges, shape: Shape = Shape(), *, end: End | None = None
+) -> Claim:  # fmt: skip
+    """Return the claim of the range in which a value of outcomes lies.
+
+    end: one more range, the last and the one right one where its condition holds. What only moves the places where the
+    value changes range costs no gates (``payoffs.gates.peeled``), nor does a last division by a price divide: a value
+    is at least m where the dividend is at least m times the divisor. Raises InvalidInputError.
+    """
+    if value.low < 0 or ranges.starts[-1] > value.high:
+        raise InvalidInputError("ranges", f"start at {ranges.starts[-1]}", f"{value.low} to {value.high}, from 0 on")
+    events = max(events_of(value), events_of(end.when) if end else 0)
+    making = _Making(shape, events=events)
+    ended = built(making.builder, end.when, making.outcomes)[0] if end else None
+    count = len(ranges.starts)
 
     def range_of(outcomes: Outcomes) -> NDArray[np.intp]:
-        hit = (outcomes >= barrier).any(axis=0) if up else (outcomes <= barrier).any(axis=0)
-        return np.where(hit, knocked_out, ranges.at(outcomes[-1]))
+        right = ranges.at(values_of(value, outcomes))
+        return right if end is None else np.where(values_of(end.when, outcomes) == 1, count, right)
 
-    return made.claim(f"knock-out over {events}", (*ranges.payouts, rebate), wrong, range_of)
+    payouts = ranges.payouts if end is None else (*ranges.payouts, end.rebate)
+    return making.claim(name, payouts, making.out_of_range(value, ranges, ended=ended), range_of)
+
+
+def _outcomes(events: int, shape: Shape) -> list[Expression]:
+    if not 1 <= events <= MAX_EVENTS:
+        raise InvalidInputError("events", str(events), f"1 to {MAX_EVENTS}")
+    return library.prices(events, shape.bits)
 
 
 class _Making:
@@ -174,40 +242,31 @@ class _Making:
         self.builder, self.shape, self.events = CircuitBuilder(), shape, events
         self.outcomes = [self.builder.number(f"price{place}", shape.price, event=place) for place in range(events)]
 
-    def out_of_range(
-        self, value: Number, ranges: Ranges, *, scale: Callable[[int], int], ended: Literal | None = None
-    ) -> Literal:
-        """Return whether a value lies outside the claimed range.
-
-        scale: from an outcome to what ``value`` counts. ended: where true, the one right range is one after the last.
-        """
-        if ranges.starts[-1] >= 1 << self.shape.bits:
-            raise InvalidInputError("ranges", f"start at {ranges.starts[-1]}", f"below {1 << self.shape.bits}")
+    def out_of_range(self, value: Expression, ranges: Ranges, *, ended: Literal | None = None) -> Literal:
+        """Return whether a value lies outside the claimed range. ended: where true, one after the last is right."""
         builder, count = self.builder, len(ranges.starts)
         if count + (ended is not None) < 2:  # noqa: PLR2004 - the fewest that one can be wrong about
             raise InvalidInputError("ranges", "one", "at least two: nothing can be claimed wrongly")
+        inner, lows = peeled(value, ranges.starts)
+        if inner.low < 0:
+            inner, lows = inner - inner.low, [low - inner.low for low in lows]
+        divided = inner.operation is Operation.DIVIDE
+        parts = [built(builder, one, self.outcomes) for one in (inner.operands if divided else (inner,))]
         said = builder.decoded(self._range_number(count + (ended is not None)), count + (ended is not None))
-        lows = [scale(start) for start in ranges.starts]
-        width = len(value) + 1
-        low = builder.looked_up(said[:count], lows, width)
+        top = inner.high + 1 if divided else 1 << len(parts[0])
+        lows = [min(max(low, 0), top) for low in lows]
         # above every value for the last, and 0 where no range is said: then each value is too high
-        high = builder.looked_up(said[:count], [*lows[1:], 1 << len(value)], width)
-        wrong = builder.either(builder.less(value, low), negate(builder.less(value, high)))
+        bounds = [builder.looked_up(said[:count], row, top.bit_length()) for row in (lows, [*lows[1:], top])]
+        if divided:
+            bounds = [builder.multiply(one, parts[1]) for one in bounds]
+        low, high = bounds
+        wrong = builder.either(builder.less(parts[0], low), negate(builder.less(parts[0], high)))
         if ended is None:
             return wrong
         return builder.choose(ended, (negate(said[count]),), (wrong,))[0]
 
     def _range_number(self, count: int) -> Number:
-        bits = max((count - 1).bit_length(), 1)
-        number: list[Literal] = []
-        while len(number) < bits:
-            width = min(self.shape.range_width, bits - len(number))
-            values = 1 << width
-            if len(number) + width == bits:  # the most significant digit says no more than is needed
-                values = ((count - 1) >> len(number)) + 1
-            place = len(number) // self.shape.range_width
-            number += self.builder.digit(Digit(name=f"{RANGE}.{place}", width=width, values=max(values, 1)))
-        return tuple(number)
+        return self.builder.digit(Digit(name=f"{RANGE}.0", width=(count - 1).bit_length(), values=count))
 
     def claim(
         self, name: str, payouts: Sequence[Sats], wrong: Literal, range_of: Callable[[Outcomes], NDArray[np.intp]]

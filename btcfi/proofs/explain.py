@@ -17,6 +17,7 @@ from btcfi.proofs.merkle import NodeAt, empty_root, height_of, leaf_levels, node
 from btcfi.proofs.settlement_proof import SettlementProof
 from btcfi.vm.interpreter import trace_part
 from btcfi.vm.isa import REGISTER_NAMES, disassemble
+from btcfi.vm.machine import MAX_STEPS
 from btcfi.vm.program import Program, hashes_of
 from btcfi.vm.trace import MemoryKind, Step, Trace
 
@@ -175,10 +176,14 @@ class Divergence:
 def diff_runs(left: tuple[Program, SettlementProof], right: tuple[Program, SettlementProof]) -> Divergence | None:
     """Return the first step where two proofs' executions differ, None when they are the same throughout.
 
-    Each side is re-executed and must give the root that its proof claims. Raises ProofExecutionError when it does not.
+    Each side is re-executed and must give the root that its proof claims. Raises ProofExecutionError when it does not,
+    InvalidInputError for an input of another length than its program's.
     """
     traces = []
     for program, proof in (left, right):
+        if proof.steps > MAX_STEPS:  # a claim of 2^32 - 1 would reserve 650 GB of rows
+            raise ProofExecutionError(f"{proof.steps} steps claimed, at most {MAX_STEPS} are run")
+        program.require_input(proof.input_bytes)
         trace = trace_part(program, proof.input_bytes, first=0, count=proof.steps)
         if len(trace) != proof.steps or trace_root(trace) != proof.execution_trace_root:
             raise ProofExecutionError("the execution has another trace root than its proof")

@@ -68,12 +68,12 @@ def pack_rows(rows: U32) -> npt.NDArray[np.uint8]:
 
 def hash_leaves_by_hashlib(rows: U32) -> Digests:
     """Return what ``hash_leaves`` must: the reference."""
-    return _each(_prefix(LEAF_TAG), pack_rows(rows))
+    return hash_each(LEAF_TAG, pack_rows(rows))
 
 
 def hash_pairs_by_hashlib(digests: Digests) -> Digests:
     """Return what ``hash_pairs`` must: the reference."""
-    return _each(_prefix(NODE_TAG), np.ascontiguousarray(digests).reshape(-1, 64))
+    return hash_each(NODE_TAG, np.ascontiguousarray(digests).reshape(-1, 64))
 
 
 @cache
@@ -81,8 +81,9 @@ def _prefix(tag: str) -> _Hash:
     return sha256(tag_prefix(tag))
 
 
-def _each(prefix: _Hash, messages: npt.NDArray[np.uint8]) -> Digests:
-    size = messages.shape[1]
+def hash_each(tag: str, messages: npt.NDArray[np.uint8]) -> Digests:
+    """Return the tagged hash of each row of bytes by hashlib, (n, size) -> (n, 32)."""
+    size, prefix = messages.shape[1], _prefix(tag)
     flat = memoryview(messages.tobytes())
     digests = bytearray()
     for start in range(0, len(flat), size):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
@@ -56,6 +56,9 @@ FORMAT_VERSION: Final = 1
 
 WINDOW_VERSION: Final = 2
 """Of a settlement's proof with the window that its price is made of."""
+
+TABLE_VERSION: Final = 3
+"""Of a proof with a table of memory, trace format v2: btcfi.proofs.table_file."""
 
 ROOT_TAG: Final = "BTCFi/trace/root"
 SAMPLE_TAG: Final = "BTCFi/trace/sample"
@@ -153,8 +156,20 @@ class Inspected:
         """Why this is no verdict, for people: which steps were checked, and what may be false all the same."""
         alone = ", ".join(map(str, self.steps_checked))
         looked = f"of {self.claimed_steps} claimed steps {len(self.steps_checked)} were executed, each alone"
+        looked += f" ({alone})" if alone else ""
+        if self.chance_to_miss is not None:
+            return (
+                f"no verdict: {looked}, on what memory held. One false step is missed with a chance of up to "
+                f"{self.chance_to_miss:.4f} by each root that its maker may have tried. Depth execute runs the program "
+                "again."
+            )
+        if self.depth is Depth.PATHS:
+            return (
+                f"no verdict: {looked}. The chance to miss one false step has no bound: hashes alone were compared. "
+                "Depth execute runs the program again."
+            )
         return (
-            f"no verdict: {looked}{f' ({alone})' if alone else ''}. The chance to miss one false step has no bound: "
+            f"no verdict: {looked}. The chance to miss one false step has no bound: "
             "files of versions 1 and 2 commit to no memory, so a load from RAM that lies and a store that was left out "
             "are not seen, and the output may be false. Depth execute runs the program again."
         )
@@ -530,6 +545,25 @@ def _texts(hexes: Sequence[str]) -> str:
 
 def from_json(text: str | bytes) -> SettlementProof:
     """Return the proof in ``text``. Raises ProofVersionError, and ProofFormatError for anything not canonical."""
+    decoded, fields = fields_in(text)
+    version = fields["version"]
+    if version not in (FORMAT_VERSION, WINDOW_VERSION):
+        here = "; `btcfi verify` and the API's verify read it" if version == TABLE_VERSION else ""
+        raise ProofVersionError(f"version {version!r}, known here are {FORMAT_VERSION} and {WINDOW_VERSION}{here}")
+    keys = {*_KEYS, "window"} if version == WINDOW_VERSION else {*_KEYS}
+    if version == WINDOW_VERSION and "window" not in fields:
+        raise ProofVersionError(f"version {version} is that of a proof with a window, and there is none")
+    require_keys(fields, keys)
+    proof = _PROOF.read(fields, "", wrong_field)
+    require_canonical(decoded, to_json(proof))
+    return proof
+
+
+def fields_in(text: str | bytes) -> tuple[str, dict[str, Any]]:
+    """Return a proof file's text and fields, of which the version is a whole number.
+
+    Raises ProofFormatError, ProofVersionError.
+    """
     if len(text) > MAX_PROOF_BYTES:
         raise ProofFormatError(f"{len(text)} characters, at most {MAX_PROOF_BYTES}")
     try:
@@ -539,19 +573,22 @@ def from_json(text: str | bytes) -> SettlementProof:
         raise ProofFormatError(f"not JSON: {e}") from e
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise ProofFormatError(f"field format is not {FORMAT!r}")
-    version = fields.get("version")
-    if type(version) is not int or version not in (FORMAT_VERSION, WINDOW_VERSION):
-        raise ProofVersionError(f"version {version!r}, this verifier knows {FORMAT_VERSION} and {WINDOW_VERSION}")
-    keys = {*_KEYS, "window"} if version == WINDOW_VERSION else {*_KEYS}
-    if version == WINDOW_VERSION and "window" not in fields:
-        raise ProofVersionError(f"version {version} is that of a proof with a window, and there is none")
-    if fields.keys() != keys:
-        wrong = sorted(fields.keys() ^ keys)
+    if type(fields.get("version")) is not int:
+        raise ProofVersionError(f"version {fields.get('version')!r} is no whole number")
+    return decoded, fields
+
+
+def require_keys(fields: Mapping[str, Any], keys: Collection[str]) -> None:
+    """Raise ProofFormatError unless a file has exactly these fields."""
+    if fields.keys() != set(keys):
+        wrong = sorted(fields.keys() ^ set(keys))
         raise ProofFormatError(f"missing or unknown fields: {', '.join(wrong)[:200]}")
-    proof = _PROOF.read(fields, "", _wrong_field)
-    if to_json(proof) != decoded:
+
+
+def require_canonical(text: str, canonical: str) -> None:
+    """Raise ProofFormatError unless a file is spelled as its proof is written."""
+    if text != canonical:
         raise ProofFormatError("not the canonical spelling (sorted keys, no spaces, lower-case hex, one newline)")
-    return proof
 
 
 def _name(value: object) -> str:
@@ -570,9 +607,11 @@ def _registers(value: object) -> tuple[int, ...]:
 
 _WORD: Final = whole(0, (1 << 32) - 1)
 
+PROGRAM_NAME: Final = Rule(_name, "a name of 1 to 64 characters")
+
 _PROOF: Final = record(
     SettlementProof,
-    program_name=Rule(_name, "a name of 1 to 64 characters"),
+    program_name=PROGRAM_NAME,
     input_bytes=("input", hexadecimal(at_most=PAGE)),
     output=hexadecimal(at_most=PAGE),
     steps=whole(1, (1 << 32) - 1),
@@ -588,7 +627,8 @@ _PROOF: Final = record(
 )
 
 
-def _wrong_field(field: str, problem: str, expected: str) -> ProofFormatError:
+def wrong_field(field: str, problem: str, expected: str) -> ProofFormatError:
+    """Return the refusal of one field."""
     return ProofFormatError(f"field {field}: {problem}; expected {expected}")
 
 

@@ -207,6 +207,42 @@ class Settlement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DisputeSummary:
+    """A disputed contract under watch, as the list has it."""
+
+    id: str
+    contract_id: str
+    state: str
+    opening_txid: str
+    walked_height: int
+    moved_height: int | None
+    claimed_range: int | None
+    deadline_height: int | None
+    created_at_unix: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispute(DisputeSummary):
+    """A disputed contract under watch."""
+
+    tip_height: int
+    lazy: bool
+    ranges: int
+    collateral_sats: int
+    bond_sats: int
+    challenge_bond_sats: int
+    claimed_sats: int | None
+    silence_height: int
+    refund_height: int
+    dispute_blocks: int
+    waits_for: str | None
+    moves: tuple[Mapping[str, Any], ...]
+    """What each side can still send, the earliest first."""
+    transactions: tuple[Mapping[str, Any], ...]
+    """What brought it where it stands, the opening first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SettlementRequested:
     """An ad hoc settlement that was asked for."""
 
@@ -874,6 +910,23 @@ def _verify(proof: bytes, *, depth: Depth = "execute") -> _Call[Check]:
     )  # fmt: skip
 
 
+def _register_dispute(public_part: bytes) -> _Call[Dispute]:
+    """Put a disputed contract under watch by its public part, a file; again changes nothing. Needs the role operate."""
+    return _Call(method="POST", path="/api/v1/disputes", body=public_part, good=(201,), read=_record(Dispute))
+
+
+def _dispute(dispute_id: str) -> _Call[Dispute]:
+    """Return one disputed contract under watch."""
+    return _get(f"/api/v1/disputes/{_segment(dispute_id)}", _record(Dispute))
+
+
+def _disputes(
+    *, state: str | None = None, limit: int = 100, cursor: str | None = None
+) -> _Call[Page[DisputeSummary]]:  # fmt: skip
+    """Return one page of the disputed contracts under watch, newest first."""
+    return _get("/api/v1/disputes", _page(DisputeSummary), state=state, limit=limit, cursor=cursor)
+
+
 def _prices(
     *, start: int | None = None, end: int | None = None, limit: int = 100, cursor: str | None = None
 ) -> _Call[Page[Price]]:  # fmt: skip
@@ -1295,6 +1348,9 @@ class _Calls:
     settlements = _Ask(_settlements)
     proof = _Ask(_proof)
     verify = _Ask(_verify)
+    register_dispute = _Ask(_register_dispute)
+    dispute = _Ask(_dispute)
+    disputes = _Ask(_disputes)
     prices = _Ask(_prices)
     health = _Ask(_health)
     stored_premium = _Ask(_stored_premium)

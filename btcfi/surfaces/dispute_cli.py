@@ -1,40 +1,52 @@
 """``btcfi dispute``: a contract that computes over attested prices, enforced by a garbled circuit, between two folders.
 
+    before:       dispute cost SHAPE --strikes ... --premium-sats ... --out PAYOFF.json       (what it weighs and loses)
     the writer:   dispute propose PAYOFF.json --announcement FILE ... --out proposal.json      (it claims later)
     the holder:   dispute accept proposal.json --announcement FILE ... --out acceptance.json   (it watches the claim)
     in turn:      dispute sign MESSAGE --out NEXT        six times; the holder's last one broadcasts the opening
     both:         dispute watch --attestation FILE ...   claims, disproves, is paid, says silence, is refunded
+    either:       dispute publish NAME --out public.json; dispute register public.json --url URL  (a service watches)
     either:       dispute close NAME --payout-sats N --out close.json; the other: dispute close-sign close.json ...
 
-Messages are files, ``-`` or http(s) URLs, carried as those of ``btcfi party``. For regtest: the argument behind the
-set-up has not been reviewed outside, and no coin beyond regtest is suggested.
+Messages are files, ``-`` or http(s) URLs, carried as those of ``btcfi party``; ``dispute message`` says one again. What
+is signed is within the mandate of its side (``btcfi party mandate new --disputes``), and shown before. For regtest: the
+argument behind the set-up has not been reviewed outside, and no coin beyond regtest is suggested.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-from btcfi.adapters.party.dispute_desk import DisputeDesk, Report
+from btcfi.adapters.files import read_untrusted
+from btcfi.adapters.party.dispute_desk import DisputeDesk
 from btcfi.adapters.party.dispute_files import DisputeFiles
+from btcfi.adapters.party.dispute_public import public_part
+from btcfi.adapters.party.dispute_watch import Report
 from btcfi.adapters.party.identity import IDENTITY_FILE
 from btcfi.adapters.party.identity import identity_secret as open_identity
-from btcfi.adapters.party.wallet import PartyWallet
-from btcfi.bitcoin.fees import SatsPerKvb
+from btcfi.bitcoin.fees import MAX_FEE_RATE, MIN_RELAY_FEE_RATE, FeeRule, SatsPerKvb
 from btcfi.bitcoin.transaction import Transaction
+from btcfi.contracts.messages import canonical
 from btcfi.disputes.garbled import deal_messages as wire
 from btcfi.disputes.garbled.deal import Draft
 from btcfi.disputes.garbled.opening import Side as Role
+from btcfi.disputes.public import decode_public, encode_public
+from btcfi.documents import printable
 from btcfi.errors import InvalidInputError, NotFoundError, PreconditionError
 from btcfi.oracle.announcement import Announcement
 from btcfi.payoffs.book_guest import PROGRAM
+from btcfi.surfaces import dispute_watch_cli
 from btcfi.surfaces.cli import Once
+from btcfi.surfaces.dispute_cost import cost
 from btcfi.surfaces.party.oracles import read_announcement, read_attestation
+from btcfi.surfaces.party.screen import confirm, in_lines, rows_screen
 from btcfi.surfaces.party.side import (
     Announcements,
     IdentityPassphrase,
@@ -55,13 +67,33 @@ app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
 )  # fmt: skip
 
+app.add_typer(dispute_watch_cli.app)
+app.command(cls=Once)(cost)
+
 BOND_SATS: Final = 100_000
 FEE_SATS: Final = 400
 """Of each transaction by itself: its child pays what is asked for at the time."""
 
 CHAIN: Final = "regtest"
+_SHOWN: Final = 80
 
-Rate = Annotated[int, typer.Option("--rate", help="Fee rate, sat/kvB.", min=1000)]
+MESSAGES: Final = ("proposal", "acceptance", "commitments", "cut", "openings", "claims", "funding")
+"""Of a contract, in their order."""
+
+_MOST_RANGES: Final = 20
+"""That are shown one by one."""
+
+_MAX_KEY: Final = 1_000
+"""Bytes of a file with an API key."""
+
+Rate = Annotated[int, typer.Option("--rate", help="Fee rate of what both sign, sat/kvB.", min=MIN_RELAY_FEE_RATE)]
+FeeRate = Annotated[
+    int | None,
+    typer.Option(
+        "--feerate", help="Pay at least so much, sat/kvB; default: what your node asks for.", min=MIN_RELAY_FEE_RATE,
+        max=MAX_FEE_RATE,
+    ),
+]  # fmt: skip
 Name = Annotated[str, typer.Argument(help="The contract: its proposal's id, or how that begins.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Identity = Annotated[
@@ -90,6 +122,7 @@ def propose(
     fee_sats: Annotated[int, typer.Option("--fee-sats", help="Of each transaction, by itself.", min=0)] = FEE_SATS,
     rate: Rate = 2000,
     valid_minutes: Annotated[int, typer.Option("--valid-minutes", help="How long it may be signed.", min=1)] = 60,
+    yes: Yes = False,
     identity: Identity = None,
     identity_passphrase_file: IdentityPassphrase = None,
     side: Side,
@@ -105,7 +138,7 @@ def propose(
         fee=sats(fee_sats), premium=premium_sats, rate=SatsPerKvb(rate),
         valid_until=UnixSeconds(int(time.time()) + 60 * valid_minutes),
     )  # fmt: skip
-    message = _desk(side, rate).propose(draft, identity_secret=_identity(side, identity, identity_passphrase_file))
+    message = _desk(side, yes=yes).propose(draft, identity_secret=_identity(side, identity, identity_passphrase_file))
     write_message(out, message)
     name = wire.proposal_id(wire.decode_proposal(message)).hex()
     say({"dispute": name, "proposal": out, "valid_until": iso(draft.valid_until)}, quiet=out == "-")
@@ -117,7 +150,9 @@ def accept(
     *,
     announcement: Announcements,
     out: Out,
-    rate: Rate = 2000,
+    public_setup: Annotated[
+        bool, typer.Option("--public-setup", help="A hash draws the cut: strangers can check the set-up.")
+    ] = False,
     yes: Yes = False,
     side: Side,
 ) -> None:
@@ -129,7 +164,7 @@ def accept(
         if event[0].event.id not in ours:
             raise NotFoundError("announcement", event[0].event.id.hex()[:16], "--announcement FILE, from each oracle")
         events.append(ours[event[0].event.id])
-    answer = _desk(side, rate, yes=yes).accept(received, events)
+    answer = _desk(side, yes=yes).accept(received, events, by_hash=public_setup)
     write_message(out, answer)
     say({"dispute": answer["proposal_id"], "acceptance": out}, quiet=out == "-")
 
@@ -139,7 +174,6 @@ def sign(
     message: Annotated[str, typer.Argument(help="The other side's last message: a file, - or a URL.")],
     *,
     out: Out = "-",
-    rate: Rate = 2000,
     yes: Yes = False,
     identity: Identity = None,
     identity_passphrase_file: IdentityPassphrase = None,
@@ -152,7 +186,7 @@ def sign(
     ours = None
     if received.get("type") == wire.ACCEPTANCE:  # the writer's first message of the set-up is signed by its identity
         ours = _identity(side, identity, identity_passphrase_file)
-    reply = _desk(side, rate, yes=yes).sign(received, identity_secret=ours)
+    reply = _desk(side, yes=yes).sign(received, identity_secret=ours)
     if isinstance(reply, Transaction):
         say({"opening_txid": display_txid(reply.txid)})
         return
@@ -161,9 +195,9 @@ def sign(
 
 
 @command(of=app)
-def claim(name: Name, *, rate: Rate = 2000, side: Side) -> None:
+def claim(name: Name, *, feerate: FeeRate = None, side: Side) -> None:
     """Claim what follows from the attestations of your folder: one claim, ever."""
-    desk = _desk(side, rate)
+    desk = _desk(side, feerate=feerate)
     say({"claim_txid": display_txid(desk.claim(_named(side, name)).txid)})
 
 
@@ -171,12 +205,12 @@ def claim(name: Name, *, rate: Rate = 2000, side: Side) -> None:
 def watch(
     *,
     attestation: Annotated[list[str] | None, typer.Option("--attestation", help="What an oracle attested.")] = None,
-    rate: Rate = 2000,
+    feerate: FeeRate = None,
     as_json: AsJson = False,
     side: Side,
 ) -> None:
     """Look at the chain and do what each contract needs of you now; run it at every block."""
-    desk = _desk(side, rate)
+    desk = _desk(side, feerate=feerate)
     announced = [
         one
         for name in desk.files.names()
@@ -190,28 +224,45 @@ def watch(
 def show(
     name: Annotated[str, typer.Argument(help="One contract; without it all.")] = "",
     *,
-    rate: Rate = 2000,
     as_json: AsJson = False,
     side: Side,
 ) -> None:
     """Show where contracts stand, who must be online until when, and what each side can do; nothing is sent."""
     names = [_named(side, name)] if name else DisputeFiles(side.folder).names()
-    desk = _desk(side, rate)
+    desk = _desk(side)
     _print([desk.show(one) for one in names], as_json=as_json)
+
+
+@command(of=app)
+def message(
+    name: Name,
+    kind: Annotated[str, typer.Argument(help=", ".join(MESSAGES) + ".")],
+    *,
+    out: Out,
+    side: Side,
+) -> None:
+    """Say one of a contract's messages again, as it was sent or received: a folder restored from a copy asks for it."""
+    found, files = _named(side, name), DisputeFiles(side.folder)
+    kept = files.find(found, kind) if kind in MESSAGES else None
+    if kept is None:
+        known = ", ".join(one for one in MESSAGES if files.find(found, one) is not None)
+        raise NotFoundError("message", printable(kind, _SHOWN), f"the contract has {known}")
+    write_message(out, kept)
+    say({"dispute": found, kind: out}, quiet=out == "-")
 
 
 @command(of=app)
 def withdraw(name: Name, *, side: Side) -> None:
     """Take a contract back of which no coin of yours is signed."""
     found = _named(side, name)
-    _desk(side, 2000).withdraw(found)
+    _desk(side).withdraw(found)
     say({"dispute": found, "withdrawn": True})
 
 
 @command(of=app)
-def cancel(name: Name, *, rate: Rate = 2000, side: Side) -> None:
+def cancel(name: Name, *, feerate: FeeRate = None, side: Side) -> None:
     """Spend your coins of an opening that no block holds to yourself."""
-    say({"txid": display_txid(_desk(side, rate).cancel(_named(side, name)).txid)})
+    say({"txid": display_txid(_desk(side, feerate=feerate).cancel(_named(side, name)).txid)})
 
 
 @command(of=app)
@@ -225,7 +276,7 @@ def close(
 ) -> None:
     """Ask the other side to close now, at an amount that you both want."""
     found = _named(side, name)
-    write_message(out, _desk(side, rate).ask_close(found, payout=sats(payout_sats), rate=SatsPerKvb(rate)))
+    write_message(out, _desk(side).ask_close(found, payout=sats(payout_sats), rate=SatsPerKvb(rate)))
     say({"dispute": found, "close": out}, quiet=out == "-")
 
 
@@ -240,7 +291,7 @@ def close_sign(
     side: Side,
 ) -> None:
     """Answer a close request whose amount you agree to; or finish your own and broadcast it."""
-    received, desk = read_message(message), _desk(side, 2000)
+    received, desk = read_message(message), _desk(side)
     if isinstance(received, dict) and received.get("type") == wire.CLOSE_ANSWER:
         say({"close_txid": display_txid(desk.finish_close(received).txid)})
         return
@@ -251,30 +302,93 @@ def close_sign(
     say({"contract_id": answer["contract_id"], "answer": out}, quiet=out == "-")
 
 
+# ---- a watcher
+
+
+@command(of=app)
+def publish(name: Name, *, out: Out, side: Side) -> None:
+    """Write a contract's public part: what a watcher needs to follow it on the chain, and no secret."""
+    found = public_part(DisputeFiles(side.folder), _named(side, name))
+    write_message(out, encode_public(found))
+    say({"dispute": found.id.hex(), "opening_txid": display_txid(found.opening.txid), "out": out}, quiet=out == "-")
+
+
+@app.command()
+def register(
+    file: Annotated[str, typer.Argument(help="The public part: a file, - or a URL.")],
+    *,
+    url: Annotated[str, typer.Option("--url", help="The service that is to watch it.")],
+    api_key_file: Annotated[Path | None, typer.Option("--api-key-file", help="A key of the role operate.")] = None,
+) -> None:
+    """Put a contract under a service's watch by its public part; again changes nothing."""
+    from btcfi.surfaces.client import Client  # noqa: PLC0415 - httpx, which no other command of a dispute needs
+
+    found = decode_public(read_message(file))
+    key = None
+    if api_key_file is not None:
+        key = read_untrusted(api_key_file, at_most=_MAX_KEY, what="API key").decode("ascii", "replace").strip()
+    with Client(url, key=key) as service:
+        made = service.register_dispute(canonical(encode_public(found)))
+    say({"dispute": made.id, "state": made.state, "url": url})
+
+
 # ---- reading
 
 
-def _desk(side: Side, rate: int, *, yes: bool = True) -> DisputeDesk:
+def _desk(side: Side, *, feerate: int | None = None, yes: bool = True) -> DisputeDesk:
     node, keystore = side.chain(), side.opened()
     if (name := node.chain_info().chain) != CHAIN:
         raise PreconditionError("dispute", f"this node is on {name}", f"use one on {CHAIN}: it is not reviewed")
-    store = side.store
+    party, rule = side.desk(keystore=keystore), FeeRule()
+    if feerate is not None:
+        least = SatsPerKvb(feerate)
+        rule = FeeRule(
+            floor=least, cap=SatsPerKvb(max(least, rule.cap)), deadline_cap=SatsPerKvb(max(least, rule.deadline_cap))
+        )  # fmt: skip
     return DisputeDesk(
-        store, keystore, node, wallet=PartyWallet(store, keystore, node), rate=SatsPerKvb(rate),
-        show=(lambda *_: None) if yes else _asked,
+        side.store, keystore, node, wallet=party.wallet, fees=rule, authority=party.authority, show=_asking(yes=yes)
     )  # fmt: skip
 
 
-def _asked(step: str, draft: Draft) -> None:
-    lines = {
-        "ranges": len(draft.payoff.ranges.starts), "events": len(draft.events), "collateral_sats": draft.collateral,
-        "bond_sats": draft.bond, "challenge_bond_sats": draft.challenge_bond, "premium_sats": draft.premium,
-        "silence_height": draft.silence_height, "refund_height": draft.refund_height,
-        "dispute_blocks": draft.dispute_blocks,
+def _asking(*, yes: bool) -> Callable[[Role, Draft], None]:
+    def show(side: Role, draft: Draft) -> None:
+        typer.echo(_screen(side, draft), err=True)
+        confirm("Sign it?", f"disputed contract as its {side.value}", yes=yes)
+
+    return show
+
+
+def _screen(side: Role, draft: Draft) -> str:
+    claims, oracles = side is Role.CLAIMANT, [one.oracle_key.hex() for one in draft.events[0]]
+    expiries = [event[0].event.expiry for event in draft.events]
+    starts, payouts = draft.payoff.ranges.starts, draft.payoff.ranges.payouts
+    ranges = [f"from ${start:,} on: {paid:,} sat" for start, paid in zip(starts, payouts, strict=True)]
+    if len(ranges) > _MOST_RANGES:
+        ranges = [ranges[0], f"{len(ranges) - 2} between", ranges[-1]]
+    bar = draft.payoff.barrier
+    ended = {} if bar is None else {
+        "barrier": f"at ${bar.level:,} or {'above' if bar.up else 'below'} in any of them: {bar.rebate:,} sat instead"
     }  # fmt: skip
-    for word, value in lines.items():
-        typer.echo(f"  {word:<20} {value:,}", err=True)
-    typer.confirm(f"{step}?", abort=True, err=True)
+    pays = draft.premium if not claims else -draft.premium
+    digits = "at once" if not draft.challenge_bond else f"when challenged, not before block {draft.claim_height:,}"
+    return rows_screen(f"You are about to sign a disputed contract as its {side.value}.", {
+        "computed": f"{draft.payoff.kind.value} of {len(draft.events)} outcomes, {iso(min(expiries))} to "
+        f"{iso(max(expiries))}",
+        "pays the verifier": in_lines(ranges),
+        **ended,
+        "premium": f"{abs(pays):,} sat, {'paid by you' if pays > 0 else 'paid to you'}",
+        "collateral": f"{draft.collateral:,} sat, {'your own' if claims else 'of the claimant'}",
+        "bond": f"{draft.bond:,} sat of the claimant, lost by a false claim",
+        "challenge bond": f"{draft.challenge_bond:,} sat of the verifier, lost by a wrong challenge",
+        "you put in": f"{draft.puts_in(side):,} sat, and half of the opening's fee",
+        "worst case": "you lose all of it: by a mistake, or by being away",
+        "digits are shown": digits,
+        "each answer": f"within {draft.dispute_blocks:,} blocks",
+        "silence": f"from block {draft.silence_height + 1:,} on the verifier claims it, and then all of the collateral",
+        "refund": f"from block {draft.refund_height + 1:,} on the claimant takes back what nobody claimed",
+        "a transaction pays": f"{draft.fee:,} sat by itself; a child of yours what is asked for then",
+        "oracles": in_lines([f"{draft.threshold} of {len(oracles)} must agree on each outcome:", *oracles]),
+    })  # fmt: skip
 
 
 def _identity(side: Side, path: Path | None, words: Path | None) -> bytes:

@@ -23,6 +23,7 @@ from btcfi.options.expiry import SettlementInput, SettlementOutput
 
 if TYPE_CHECKING:
     from btcfi.oracle.report import RoundReport
+    from btcfi.proofs.memory_table import TableProof
     from btcfi.proofs.settlement_proof import Inspected, SettlementProof
     from btcfi.units import Hash32
     from btcfi.vm import program as vm_program
@@ -57,17 +58,33 @@ def prove(
     program: Program = "option_settlement",
     programs: Programs = None,
     max_steps: Annotated[int, typer.Option("--max-steps", help="Refuse a longer run.", min=1)] = 1 << 24,
+    trace_format: Annotated[
+        int, typer.Option("--trace-format", help="2: with a table of memory, for looks at steps.", min=1, max=2)
+    ] = 1,
+    samples: Annotated[
+        Optional[int],  # noqa: UP045 - typer reads it at run time
+        typer.Option("--samples", help="With --trace-format 2: how many steps the root picks; default: 16.", min=1),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a guest program on an input, and write a proof of what it did."""
     data = _input_bytes(input_file, hexadecimal)
+    if samples is not None and trace_format == 1:
+        raise InvalidInputError("--samples", "without --trace-format 2", "both: trace format 1 opens 16")
     _announce_compilation()
-    from btcfi.proofs.settlement_proof import to_json  # noqa: PLC0415 - numba, only when needed
+    from btcfi.proofs.settlement_proof import SAMPLES, to_json  # noqa: PLC0415 - numba, only when needed
     from btcfi.proofs.subtrees import prove as build  # noqa: PLC0415 - as above
+    from btcfi.proofs.table_file import prove_with_table, table_to_json  # noqa: PLC0415 - as above
     from btcfi.vm.program import load_program  # noqa: PLC0415 - as above
 
-    proof = build(load_program(program, programs), data, max_steps=max_steps)
-    text = to_json(proof)
+    loaded = load_program(program, programs)
+    proof: SettlementProof | TableProof
+    if trace_format == 1:
+        proof = build(loaded, data, max_steps=max_steps)
+        text = to_json(proof)
+    else:
+        proof = prove_with_table(loaded, data, samples=samples or SAMPLES, max_steps=max_steps)
+        text = table_to_json(proof)
     if str(out) == "-":
         typer.echo(text, nl=False)
         return
@@ -118,15 +135,16 @@ def verify(
     raw, paid = _read(proof_file), _paid(payment, paid_to)
     _announce_compilation()
     from btcfi.proofs.errors import ProofError, ProofRootError  # noqa: PLC0415 - numba, only when needed
-    from btcfi.proofs.settlement_proof import Depth, Inspected, examine, from_json  # noqa: PLC0415 - as above
+    from btcfi.proofs.settlement_proof import Depth, Inspected  # noqa: PLC0415 - as above
+    from btcfi.proofs.table_file import examine_any, proof_in  # noqa: PLC0415 - as above
     from btcfi.vm.program import load_program  # noqa: PLC0415 - as above
 
     try:
-        proof = from_json(raw)
+        proof = proof_in(raw)
         if root and root.lower() != proof.proof_root.hex():
             raise ProofRootError(f"the proof's root is {proof.proof_root.hex()}, asked for {root}")
         asked = load_program(program, programs) if program else _program_of(proof, programs)
-        found = examine(proof, asked, depth=Depth(depth), max_steps=max_steps)
+        found = examine_any(proof, asked, depth=Depth(depth), max_steps=max_steps)
         beside = _beside(proof, announcement, reports)
     except ProofError as e:
         if as_json:
@@ -134,7 +152,10 @@ def verify(
         raise
     checks = [*found.checks, *beside]
     if isinstance(found, Inspected):
-        _say(_inspected(proof.program_hash, found, checks) | paid, as_json=as_json)
+        seen = _inspected(proof.program_hash, found, checks) | paid
+        if not as_json:
+            del seen["steps_checked"]  # which stand in the words
+        _say(seen, as_json=as_json, mark="  -  ")  # no "ok" where nothing is verified
         raise typer.Exit(NO_VERDICT)
     said = {"verified": True, "program": found.program_name, "steps": found.steps, "depth": depth}
     said |= {"proof_root": found.proof_root.hex(), "checks": checks}
@@ -174,7 +195,7 @@ def _paid(payment: Path | None, paid_to: str) -> dict[str, Any]:
     return {"paid": {"paid_sats": sats, "txid": display_txid(transaction.txid)}}
 
 
-def _beside(proof: SettlementProof, announcement: Path | None, reports: Path | None) -> list[str]:
+def _beside(proof: SettlementProof | TableProof, announcement: Path | None, reports: Path | None) -> list[str]:
     """Hold a proof's window against what its reader has from elsewhere; say that in words. Raises ProofWindowError."""
     if announcement is None and reports is None:
         return []
@@ -184,7 +205,7 @@ def _beside(proof: SettlementProof, announcement: Path | None, reports: Path | N
     from btcfi.proofs.window import check_announced, check_reports  # noqa: PLC0415 - as above
 
     if proof.window is None:
-        raise ProofWindowError("there is none: a proof of version 1 says one price and not whence it is")
+        raise ProofWindowError(f"there is none: a proof of version {proof.version} says one price and not whence it is")
     said = []
     if announcement is not None:
         made = decode_announcement(parse_json(_read(announcement), "announcement"))
@@ -217,7 +238,7 @@ def _reports(folder: Path) -> dict[Hash32, RoundReport]:
     return found
 
 
-def _program_of(proof: SettlementProof, programs: Path | None) -> vm_program.Program:
+def _program_of(proof: SettlementProof | TableProof, programs: Path | None) -> vm_program.Program:
     from btcfi.vm.program import program_of_proof  # noqa: PLC0415 - numpy, only when needed
 
     return program_of_proof(proof.program_name, proof.program_hash, programs)
@@ -239,13 +260,13 @@ def trace_show(
     raw = _read(proof_file)
     _announce_compilation()
     from btcfi.proofs.explain import lines_around, payout_in_words  # noqa: PLC0415 - numba, only when needed
-    from btcfi.proofs.settlement_proof import from_json  # noqa: PLC0415 - as above
-    from btcfi.proofs.settlement_proof import verify as check  # noqa: PLC0415 - as above
+    from btcfi.proofs.settlement_proof import Depth  # noqa: PLC0415 - as above
+    from btcfi.proofs.table_file import examine_any, proof_in  # noqa: PLC0415 - as above
     from btcfi.proofs.window import window_in_words  # noqa: PLC0415 - as above
 
-    proof = from_json(raw)
+    proof = proof_in(raw)
     program = _program_of(proof, programs)
-    check(proof, program)
+    examine_any(proof, program, depth=Depth.EXECUTE)
     at = proof.steps - 1 if step is None else step
     if at >= proof.steps:
         raise InvalidInputError("--step", str(step), f"0 to {proof.steps - 1}")

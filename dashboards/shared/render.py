@@ -36,6 +36,10 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "asking": ("work", "◔"),
     "answered": ("work", "◑"), "done": ("done", "✓"), "over": ("quiet", NONE), "filled": ("done", "✓"),
     "active": ("go", "●"), "disabled": ("bad", "✕"),
+    "unopened": ("wait", "○"), "silence claimed": ("work", "◔"), "claimed, not shown": ("work", "◔"),
+    "challenged": ("work", "◑"), "revealed": ("work", "◕"), "paid": ("done", "✓"), "disproved": ("bad", "✕"),
+    "released": ("done", "✓"), "overdue": ("bad", "✕"), "silence ended": ("done", "✓"), "refunded": ("quiet", NONE),
+    "closed": ("done", "✓"), "spent otherwise": ("bad", "✕"),
 }  # fmt: skip
 """State -> tone and mark: a shape beside each word, so that nothing depends on telling colours apart."""
 

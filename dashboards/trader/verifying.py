@@ -475,11 +475,14 @@ def _outcome(paid: Paid | None, *, closed: bool) -> str:
 
 def _other_terms(proof: bytes, offer: dict[str, Any], agreement: Agreement, attested: int | None) -> str:
     """Return what of a proof's input is not the contract's; empty when all of it is."""
-    from btcfi.proofs.settlement_proof import from_json  # noqa: PLC0415 - compiles when first imported
+    from btcfi.proofs.table_file import proof_in  # noqa: PLC0415 - compiles when first imported
 
-    given = SettlementInput.from_bytes(from_json(proof).input_bytes)
+    proven, event = proof_in(proof), agreement.plan.announcements[0].event
+    if proven.program_hash != event.program_hash:
+        return "program"  # a sound proof of what another program makes of these terms, the retired ones' to a cent
+    given = SettlementInput.from_bytes(proven.input_bytes)
     terms = decode_terms(decode_offer(offer).terms.option)
-    price = None if attested is None else agreement.plan.announcements[0].event.price_of(attested)
+    price = None if attested is None else event.price_of(attested)
     pairs = (
         ("kind", given.option_type, int(terms.kind)), ("strike", given.strike, terms.strike),
         ("quantity", given.quantity, terms.quantity), ("barrier", given.barrier_level, terms.barrier or 0),
@@ -491,9 +494,9 @@ def _other_terms(proof: bytes, offer: dict[str, Any], agreement: Agreement, atte
 
 def _said_by_proof(document: bytes) -> str:
     from btcfi.proofs.explain import payout_in_words  # noqa: PLC0415 - compiles when first imported
-    from btcfi.proofs.settlement_proof import from_json  # noqa: PLC0415 - as above
+    from btcfi.proofs.table_file import proof_in  # noqa: PLC0415 - as above
 
-    proof = from_json(document)
+    proof = proof_in(document)
     if len(proof.output) != SettlementOutput.SIZE:
         return ""
     return payout_in_words(proof.program_hash, proof.input_bytes, proof.output) or ""

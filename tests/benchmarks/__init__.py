@@ -21,6 +21,7 @@ MODULES = (
     "desk",
     "market",
     "throughput",
+    "dispute",
     "up",
 )
 """The modules beside this file, in the order in which they are run; one that does not exist yet is left out."""

@@ -227,7 +227,9 @@ def test_stored_text_is_shown_as_text_and_runs_nothing(page, console, written):
     assert "broken into" not in page.title()
 
 
-PAGES = ("/", "/prices", "/options", "/options/new", "/settlements", "/fees", "/risk", "/operate", "/nowhere")
+PAGES = (
+    "/", "/prices", "/options", "/options/new", "/settlements", "/fees", "/risk", "/disputes", "/operate", "/nowhere",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("window", [("light", 1280), ("dark", 390)], ids=["desktop-light", "phone-dark"])

@@ -8,10 +8,7 @@ from btcfi.bitcoin.keys import wallet_key
 from btcfi.bitcoin.transaction import SEQUENCE_RBF, Transaction, TxIn
 from btcfi.disputes.claims import Ranges
 from btcfi.disputes.leaves.graph import (
-    LeafClaimant,
     LeafGraph,
-    LeafTerms,
-    LeafVerifier,
     build_claim,
     build_disproof,
     check_claims,
@@ -19,6 +16,7 @@ from btcfi.disputes.leaves.graph import (
     presign_claims,
     presign_silence,
 )
+from btcfi.disputes.leaves.terms import LeafClaimant, LeafTerms, LeafVerifier
 from btcfi.disputes.leaves.words import derived_key, digits_for
 from btcfi.units import Height, Sats, Txid
 

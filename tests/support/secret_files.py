@@ -3,21 +3,24 @@
 import stat
 
 SECRET_NAMES = ("keystore.json", "identity.json", "passphrase", "key-", "owner.sealed", "run")
+SECRET_ENDS = (".seed",)
 
 
 def shared_secrets(folders, known=None):
     """Return what is wrong, in words, in the folders of {role: folder}: a secret in another role's reach.
 
     known: {what: (role, bytes)}, secrets that must stand in no file of another role, raw or as hex. A secret file is
-    one of SECRET_NAMES, or below a folder of such a name; no two roles may have one by inode or by content, and none
-    may be open to others.
+    one of SECRET_NAMES or ends like SECRET_ENDS, or is below a folder of such a name; no two roles may have one by
+    inode or by content, and none may be open to others.
     """
     files = {role: [path for path in folder.rglob("*") if path.is_file()] for role, folder in folders.items()}
     return [*_modes(folders, files), *_twice(folders, files), *_elsewhere(files, known or {})]
 
 
 def _is_secret(path, folder):
-    return any(part.startswith(SECRET_NAMES) for part in path.relative_to(folder).parts)
+    return path.name.endswith(SECRET_ENDS) or any(
+        part.startswith(SECRET_NAMES) for part in path.relative_to(folder).parts
+    )
 
 
 def _modes(folders, files):

@@ -25,6 +25,7 @@ from btcfi.adapters.party.batch_deals import BatchDeals
 from btcfi.adapters.party.book_desk import BookDesk
 from btcfi.adapters.party.close_deals import CloseDeals
 from btcfi.adapters.party.closing import Closer
+from btcfi.adapters.party.dispute_files import DisputeFiles
 from btcfi.adapters.party.funding import Funder
 from btcfi.adapters.party.guest import Guest
 from btcfi.adapters.party.market_deals import Agreed, LapsedError, OfferExhaustedError
@@ -114,11 +115,11 @@ class PartyDesk:
         self.bump, self.cancel = self._funder.bump, self._funder.cancel
         self.payments = PaymentSender(store, node, self.wallet, fees=fees)
         self.closes = CloseDeals(
-            store, keystore, node, self._agreements, authority=self._authority, show=show, clock=clock,
+            store, keystore, node, self._agreements, authority=self.authority, show=show, clock=clock,
             dead_ends=self._dead_ends,
         )  # fmt: skip
         self.batches = BatchDeals(
-            store, keystore, node, self._agreements, authority=self._authority,
+            store, keystore, node, self._agreements, authority=self.authority,
             alone=self.closes.check_live, clock=clock,
         )  # fmt: skip
         self._watcher = Watcher(
@@ -127,14 +128,14 @@ class PartyDesk:
         )  # fmt: skip
         self.transfers = TransferDeals(
             store, keystore, node, self._agreements, wallet=self.wallet, funder=self._funder,
-            authority=self._authority, policy=self._policy, check_refund=self._check_refund,
+            authority=self.authority, policy=self._policy, check_refund=self._check_refund,
             dead_closes=self.closes.dead_closes, let_go=lambda name: self.withdraw("", name), clock=clock,
         )  # fmt: skip
         self._closer = Closer(
-            store, keystore, node, self._agreements, authority=self._authority, show=show, alone=self.closes.check_live
+            store, keystore, node, self._agreements, authority=self.authority, show=show, alone=self.closes.check_live
         )
         self.books = BookDesk(
-            store, keystore, node, guest, wallet=self.wallet, fees=fees, authority=self._authority, policy=self._policy,
+            store, keystore, node, guest, wallet=self.wallet, fees=fees, authority=self.authority, policy=self._policy,
             check_coins=self._check_coins, check_heights=self._check_heights, home=self._funder.home,
             pay_more=self._funder.pay_more,
             show=show, clock=clock,
@@ -195,7 +196,7 @@ class PartyDesk:
                 raise WithdrawnError(known.id.hex())
             return known
         setup.check_new(terms)
-        self._authority().check_contract(terms, role)
+        self.authority().check_contract(terms, role)
         setup.check_announced(terms)
         self._check_refund(terms)
         with self._alone(agreed):
@@ -294,7 +295,7 @@ class PartyDesk:
 
         Raises WrongMandateError, OutsideMandateError, InvalidInputError naming the first field that it does not allow.
         """
-        authority = self._authority()
+        authority = self.authority()
         setup.check_new(offer.terms)
         authority.check_contract(offer.terms, offer.role.other)
         self._check_refund(offer.terms)
@@ -395,14 +396,14 @@ class PartyDesk:
         if contract.accept is not None and contract.accept != accepted:
             raise AlreadySignedError(name)
         if contract.sign is None:
-            self._authority(name).check_contract(contract.offer.terms, contract.role)
+            self.authority(name).check_contract(contract.offer.terms, contract.role)
             self._check_coins(accepted.party.coins)
         contract.accept = accepted
         return contract
 
     def _about_to_sign(self, contract: PartyContract) -> Agreement:
         """Return what is about to be signed, once the mandate allows it and the owner has been shown it."""
-        authority = self._authority(contract.offer.id.hex())
+        authority = self.authority(contract.offer.id.hex())
         authority.check_contract(contract.offer.terms, contract.role)
         agreement = self._agreements.of(contract)
         contract.buckets = agreement.plan.buckets
@@ -419,7 +420,7 @@ class PartyDesk:
             if (signed := self._as_kept(contract).sign) is not None:
                 return signed
             self._check_in_time(contract)
-            authority = self._authority(contract.offer.id.hex())  # the owner may have revoked it while it read
+            authority = self.authority(contract.offer.id.hex())  # the owner may have revoked it while it read
             contract.sign = setup.sign(
                 contract.offer, contract.accept, agreement, self._keystore.contract_secret(contract.number),
                 self.wallet.by_script, authority=authority, outside=outside,
@@ -484,7 +485,7 @@ class PartyDesk:
         with self._store.alone():
             self._as_kept(contract)
             self._check_in_time(contract)
-            authority = self._authority(contract.offer.id.hex())  # as above
+            authority = self.authority(contract.offer.id.hex())  # as above
             contract.funding = setup.complete(
                 agreement, contract.sign, self.wallet.by_script, authority=authority, outside=outside
             )
@@ -545,12 +546,16 @@ class PartyDesk:
 
     # ---- what it asks before it signs
 
-    def _authority(self, contract: str = "") -> Authority:
-        """Return the right to sign now. contract: one of ours or a book, whose own stake is not counted twice."""
+    def authority(self, contract: str = "") -> Authority:
+        """Return the right to sign now.
+
+        contract: one of ours, a book or a disputed contract, whose own stake is not counted twice.
+        """
         chain = self._node.chain_info()
         others = [one for one in self._store.contracts() if one.offer.id.hex() != contract]
         coins = {*self.wallet.scan().coins, *self._unspent_outside(others)}
         exposure = sum(_stake(one) for one in others if not _ended(one, coins)) + self.books.exposure(besides=contract)
+        exposure += DisputeFiles(self._store.folder).exposure(besides=contract)
         situation = Situation(
             network=chain.chain, height=chain.height, time=chain.median_time, exposure=Sats(exposure),
             clock=UnixSeconds(int(self._clock())),

@@ -1,6 +1,6 @@
 """What a party keeps of disputed contracts: files that are written once, each before anything of it leaves.
 
-    disputes/contracts/PROPOSAL/   the messages, as they were sent and received; our seed, sealed
+    disputes/contracts/PROPOSAL/   the messages, as they were sent and received; our seed, sealed; what we sent
     disputes/cuts/IDENTITY/        a file for each attempt whose cut we committed to: they are counted
     disputes/faults/               a file for each fault point that we were ever shown, with its contract
     disputes/claims/               a file for each contract in which we signed a claim: which one
@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,18 +23,35 @@ from cryptography.exceptions import InvalidTag
 
 from btcfi.adapters.files import KeystoreExistsError, UntrustedFileError, make_private, read_untrusted, write_private
 from btcfi.adapters.keystore import Keystore
+from btcfi.adapters.party.store import VERSION_RULE, encode_version
 from btcfi.bitcoin.transaction import OutPoint, Transaction, parse_transaction
 from btcfi.contracts.messages import MAX_MESSAGE_BYTES, canonical
+from btcfi.contracts.settling import COIN_INPUT, Version
 from btcfi.disputes.garbled.deal_messages import decode_acceptance, decode_proposal
 from btcfi.disputes.garbled.opening import Side
 from btcfi.documents import parse_json
 from btcfi.errors import ConflictError, NotFoundError
-from btcfi.units import Hash32
+from btcfi.records import listed, record
+from btcfi.units import Hash32, Sats
 
 FOLDER: Final = "disputes"
 """Of a party's folder."""
 
-_SEED_SIZE: Final = 32
+CHILDREN: Final = "children-"
+"""How the files of children begin, each followed by its parent's txid."""
+
+WITHDRAWN: Final = "withdrawn"
+OPENED: Final = "opened"
+ENDED: Final = "ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    versions: tuple[Version, ...]
+
+
+_KEPT: Final = record(_Kept, versions=listed(VERSION_RULE))
+
 _NONCE_SIZE: Final = 12
 """Bytes of AES-GCM's nonce, before what it encrypted."""
 
@@ -74,8 +92,17 @@ class DisputeFiles:
         return parse_json(read_untrusted(path, at_most=MAX_MESSAGE_BYTES, what=what), what) if path.exists() else None
 
     def put_transaction(self, name: str, what: str, transaction: Transaction) -> None:
-        """Write what we are going to send; a later version takes its place."""
+        """Write what we are going to send; a later one takes its place."""
         write_private(self._room(name) / what, transaction.to_bytes())
+
+    def put_versions(self, name: str, what: str, versions: Sequence[Version]) -> None:
+        """Write all that we have signed, or are about to send, in one place of a contract, the last one last."""
+        write_private(self._room(name) / what, canonical({"versions": [encode_version(one) for one in versions]}))
+
+    def find_versions(self, name: str, what: str) -> tuple[Version, ...]:
+        """Return them, none if there are none. Raises InvalidInputError for a file that was changed."""
+        found = self.find(name, what)
+        return () if found is None else _KEPT.read(found, what).versions
 
     def find_transaction(self, name: str, what: str) -> Transaction | None:
         """Return a transaction that we wrote, or None."""
@@ -136,19 +163,28 @@ class DisputeFiles:
         rooms = [path.name for path in folder.iterdir()] if folder.is_dir() else []
         return sum(self.count(f"{ledger}/{room}") for room in rooms)
 
-    # ---- coins
+    # ---- coins and money
+
+    def is_over(self, name: str) -> bool:
+        """Return whether nothing of ours is in a contract any more, for good: withdrawn, or ended deep in blocks."""
+        return (self._room(name) / WITHDRAWN).exists() or (self._room(name) / ENDED).exists()
+
+    def exposure(self, *, besides: str = "") -> Sats:
+        """Return what we have put, or may put, into contracts that are not over. besides: one that is not counted."""
+        names = [name for name in self.names() if name != besides and not self.is_over(name)]
+        drafts = [(decode_proposal(self.find(name, "proposal")).draft, self.side_of(name)) for name in names]
+        return Sats(sum(draft.puts_in(side) for draft, side in drafts))
 
     def coins(self) -> set[OutPoint]:
         """Return our coins that contracts name, and our children's; none of what was withdrawn or has ended."""
         return {coin for name in self.names() for coin in self._coins_of(name)}
 
     def _coins_of(self, name: str) -> Iterator[OutPoint]:
-        if (self._room(name) / "withdrawn").exists() or (self._room(name) / "ended").exists():
+        if self.is_over(name):
             return
-        for path in self._room(name).glob("child-*"):
-            child = self.find_transaction(name, path.name)
-            if child is not None:
-                yield child.inputs[1].outpoint
+        for path in self._room(name).glob(f"{CHILDREN}*"):
+            for child in self.find_versions(name, path.name):
+                yield child.transaction.inputs[COIN_INPUT].outpoint
         half: Any = None
         if self.side_of(name) is Side.CLAIMANT:
             half = decode_proposal(self.find(name, "proposal"))

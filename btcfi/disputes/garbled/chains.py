@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 from btcfi import secp256k1
@@ -43,43 +44,46 @@ class Entry:
     """Whether the oracles' are."""
 
 
+@dataclass(frozen=True, slots=True)
+class FaultPoint:
+    """What a stranger needs of a set-up: enough for every transaction, for no pre-signature."""
+
+    fault: bytes
+    """The point of the fault secret, compressed."""
+
+    def __post_init__(self) -> None:
+        """Raise InvalidInputError for what is no point."""
+        secp256k1.parse_point(self.fault)
+
+
 class Points:
     """The points of a contract: labels of its set-up, and what its oracles will attest."""
 
-    def __init__(self, terms: DisputeTerms, commitments: Commitments) -> None:
+    def __init__(self, terms: DisputeTerms, commitments: Commitments | FaultPoint) -> None:
         """Take the terms and the labels of a set-up that was checked. Raises InvalidInputError for another's."""
         circuit = terms.claim.circuit
-        if len(commitments.labels) != circuit.labels:
-            raise InvalidInputError("labels", f"{len(commitments.labels)}", f"{circuit.labels}")
+        known = commitments.labels if isinstance(commitments, Commitments) else ()
+        if isinstance(commitments, Commitments) and len(known) != circuit.labels:
+            raise InvalidInputError("labels", f"{len(known)}", f"{circuit.labels}")
         self.terms, self.fault = terms, commitments.fault
-        self._labels = [secp256k1.parse_point(one) for one in commitments.labels]
-        self._digits = [[DigitPoints(announcement=one) for one in event] for event in terms.events]
+        self._labels = [secp256k1.parse_point(one) for one in known]
         self._attested: dict[tuple[int, int, int], Any] = {}
         places = range(len(circuit.digits))
-        self.range_places = tuple(place for place in places if circuit.digits[place].event is None)
+        self.range_place = next(place for place in places if circuit.digits[place].event is None)
         self.priced_places = tuple(place for place in places if circuit.digits[place].event is not None)
+
+    @cached_property
+    def _digits(self) -> list[list[DigitPoints]]:
+        return [[DigitPoints(announcement=one) for one in event] for event in self.terms.events]
 
     def digit(self, place: int) -> Digit:
         """Return the digit at a place."""
         return self.terms.claim.circuit.digits[place]
 
-    def range_values(self, number: int) -> dict[int, int]:
-        """Return the value of each of a range's digits, by its place. Raises InvalidInputError for no range."""
-        if not 0 <= number < len(self.terms.claim.payouts):
-            raise InvalidInputError("range", str(number), f"0 to {len(self.terms.claim.payouts) - 1}")
-        found, rest = {}, number
-        for place in self.range_places:
-            found[place] = rest & (1 << self.digit(place).width) - 1
-            rest >>= self.digit(place).width
-        return found
-
-    def of_range(self, number: int) -> Any:  # noqa: ANN401 - cffi has no types
-        """Return the point of a range: the sum of its digits' labels."""
-        points = [self.label(place, value) for place, value in self.range_values(number).items()]
-        return points[0] if len(points) == 1 else secp256k1.sum_points(points)
-
     def label(self, place: int, value: int) -> Any:  # noqa: ANN401 - cffi has no types
-        """Return the point of a digit's value."""
+        """Return the point of a digit's value. Raises InvalidInputError for who knows the fault's point alone."""
+        if not self._labels:
+            raise InvalidInputError("labels", "not known", "the set-up's, which its two sides have")
         return self._labels[label_place(self.terms.claim.circuit, place) + value]
 
     def attested(self, place: int, value: int, which: int) -> Any:  # noqa: ANN401 - cffi has no types
@@ -99,11 +103,6 @@ class Points:
             return self.label(entry.place, value)
         attested = self.attested(entry.place, value, which)
         return secp256k1.sum_points([self.label(entry.place, value), attested]) if entry.labelled else attested
-
-    @property
-    def range_entries(self) -> tuple[Entry, ...]:
-        """A signature for each of the range's digits but the first: with the range's own they tell every label."""
-        return tuple(Entry(place=place, labelled=True, attested=False) for place in self.range_places[1:])
 
     @property
     def price_entries(self) -> tuple[Entry, ...]:

@@ -16,16 +16,28 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
+from math import comb
 from typing import Final
 
 from btcfi import secp256k1
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.wallet import Coin
+from btcfi.contracts.mandate import DisputeFacts
+from btcfi.contracts.messages import Role
 from btcfi.contracts.setup import WrongMessageError
-from btcfi.disputes.claims import Claim, Ranges, knock_out_claim, mean_claim, median_claim, price_claim
+from btcfi.disputes.claims import (
+    Claim,
+    Ranges,
+    average_strike_claim,
+    knock_out_claim,
+    mean_claim,
+    median_claim,
+    price_claim,
+)
+from btcfi.disputes.garbled.chains import FaultPoint
 from btcfi.disputes.garbled.graph import Graph
-from btcfi.disputes.garbled.opening import Opening, build_opening, contribution
-from btcfi.disputes.garbled.setup import CONSERVATIVE, Commitments, Subject
+from btcfi.disputes.garbled.opening import Opening, Side, build_opening, contribution
+from btcfi.disputes.garbled.setup import BY_HASH, CONSERVATIVE, PUBLIC, Commitments, Subject
 from btcfi.disputes.garbled.terms import ClaimantKeys, DisputeTerms, VerifierKeys
 from btcfi.errors import InvalidInputError
 from btcfi.hashes import tagged_hash
@@ -35,6 +47,10 @@ from btcfi.units import Hash32, Height, Sats, UnixSeconds
 _SETUP_SIGNED_TAG: Final = "BTCFi/dispute/first-message/v1"
 
 
+ROLES: Final = {Side.CLAIMANT: Role.SELLER, Side.VERIFIER: Role.BUYER}
+"""What each side is to its mandate: the claimant writes what the verifier buys."""
+
+
 class Kind(StrEnum):
     """What is computed of the attested outcomes."""
 
@@ -42,6 +58,10 @@ class Kind(StrEnum):
     MEAN = "mean"
     MEDIAN = "median"
     KNOCK_OUT = "knock-out"
+    AVERAGE_STRIKE_CALL = "average-strike-call"
+    """What the last outcome is above the mean of all, in whole dollars."""
+    AVERAGE_STRIKE_PUT = "average-strike-put"
+    """What it is below it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +96,8 @@ class Payoff:
             return mean_claim(self.ranges, events)
         if self.kind is Kind.MEDIAN:
             return median_claim(self.ranges, events)
+        if self.kind in {Kind.AVERAGE_STRIKE_CALL, Kind.AVERAGE_STRIKE_PUT}:
+            return average_strike_claim(self.ranges, events, call=self.kind is Kind.AVERAGE_STRIKE_CALL)
         if events != 1:
             raise InvalidInputError("events", f"{events} of a price", "one")
         return price_claim(self.ranges)
@@ -105,6 +127,29 @@ class Draft:
     valid_until: UnixSeconds
     """From this second of one's own clock on nothing of it is signed that was not signed before."""
 
+    def puts_in(self, side: Side) -> Sats:
+        """Return what a side puts in, which is all that it can lose, the opening's fee apart; at least nothing."""
+        own = self.collateral + self.bond if side is Side.CLAIMANT else self.challenge_bond
+        return Sats(max(0, own - self.premium if side is Side.CLAIMANT else own + self.premium))
+
+    @property
+    def sets(self) -> int:
+        """How many sets of oracles there are. Raises InvalidInputError where no set is enough."""
+        oracles = len(self.events[0]) if self.events else 0
+        if not 1 <= self.threshold <= oracles:
+            raise InvalidInputError("threshold", f"{self.threshold}", "1 to as many as there are oracles")
+        return comb(oracles, self.threshold)
+
+    def facts(self, side: Side, *, proposer: bytes | None) -> DisputeFacts:
+        """Return what a side's mandate judges. proposer: None where the proposal is our own."""
+        return DisputeFacts(
+            role=ROLES[side], proposer=proposer, kind=self.payoff.kind.value, events=self.events,
+            threshold=self.threshold, collateral=self.collateral, bond=self.bond, challenge_bond=self.challenge_bond,
+            premium=self.premium, stake=self.puts_in(side), rate=self.rate, fee=self.fee,
+            dispute_blocks=self.dispute_blocks, claim_height=self.claim_height, silence_height=self.silence_height,
+            refund_height=self.refund_height,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
@@ -128,6 +173,7 @@ class Acceptance:
     coins: tuple[Coin, ...]
     change_script: bytes
     cut: Hash32
+    """Its commitment to its cut, or ``setup.BY_HASH``: then anybody can check the set-up."""
 
 
 class Deal:
@@ -138,7 +184,8 @@ class Deal:
         draft = proposal.draft
         self.proposal, self.acceptance, self.id = proposal, acceptance, id
         self.terms = DisputeTerms(
-            claim=draft.payoff.claim(len(draft.events)), copies=CONSERVATIVE, events=draft.events,
+            claim=draft.payoff.claim(len(draft.events)), copies=PUBLIC if acceptance.cut == BY_HASH else CONSERVATIVE,
+            events=draft.events,
             threshold=draft.threshold, collateral=draft.collateral, bond=draft.bond,
             challenge_bond=draft.challenge_bond, claim_height=draft.claim_height,
             silence_height=draft.silence_height, refund_height=draft.refund_height,
@@ -151,7 +198,7 @@ class Deal:
         terms = self.terms
         return Subject(circuit=terms.claim.circuit, copies=terms.copies, terms=terms.id, cut=self.acceptance.cut)
 
-    def opened(self, commitments: Commitments) -> tuple[Opening, Graph]:
+    def opened(self, commitments: Commitments | FaultPoint) -> tuple[Opening, Graph]:
         """Return the opening and, with its txid, every transaction. Raises as ``build_opening``."""
         draft, half = self.proposal.draft, self.acceptance
         opening = build_opening(

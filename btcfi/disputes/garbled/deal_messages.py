@@ -95,6 +95,18 @@ def _encode_verifier(keys: VerifierKeys) -> Json:
     }  # fmt: skip
 
 
+def encode_payoff(payoff: Payoff) -> Json:
+    """Return a payoff as JSON."""
+    ranges, barrier = payoff.ranges, payoff.barrier
+    return {
+        "kind": payoff.kind.value,
+        "ranges": {"starts_usd": list(ranges.starts), "payouts_sats": list(ranges.payouts)},
+        "barrier": None if barrier is None else {
+            "level_usd": barrier.level, "up": barrier.up, "rebate_sats": barrier.rebate
+        },
+    }  # fmt: skip
+
+
 # ---- proposal
 
 
@@ -140,17 +152,10 @@ def encode_proposal(proposal: Proposal) -> Json:
 
 
 def _unsigned(proposal: Proposal) -> Json:
-    draft, barrier = proposal.draft, proposal.draft.payoff.barrier
-    ranges = draft.payoff.ranges
+    draft = proposal.draft
     return {
         "type": PROPOSAL, "version": VERSION,
-        "payoff": {
-            "kind": draft.payoff.kind.value,
-            "ranges": {"starts_usd": list(ranges.starts), "payouts_sats": list(ranges.payouts)},
-            "barrier": None if barrier is None else {
-                "level_usd": barrier.level, "up": barrier.up, "rebate_sats": barrier.rebate
-            },
-        },
+        "payoff": encode_payoff(draft.payoff),
         "events": [[encode_announcement(one) for one in event] for event in draft.events],
         "threshold": draft.threshold, "collateral_sats": draft.collateral, "bond_sats": draft.bond,
         "challenge_bond_sats": draft.challenge_bond, "claim_height": draft.claim_height,

@@ -15,7 +15,7 @@ from typing import Final
 from btcfi.bitcoin.transaction import OutPoint, Transaction
 from btcfi.disputes.garbled.graph import Graph, Parent, last_of
 from btcfi.disputes.garbled.opening import Side
-from btcfi.units import Height, Txid
+from btcfi.units import Height
 
 
 class Stage(StrEnum):
@@ -38,6 +38,8 @@ class Stage(StrEnum):
     REFUNDED = "refunded"
     CLOSED = "closed"
     """By both."""
+    SPENT_OTHERWISE = "spent otherwise"
+    """By a leaf, in a transaction that is none of these terms: both have signed other ones."""
 
     @property
     def ended(self) -> bool:
@@ -48,8 +50,12 @@ class Stage(StrEnum):
 _ENDED: Final = frozenset(
     {
         Stage.PAID, Stage.DISPROVED, Stage.RELEASED, Stage.OVERDUE, Stage.SILENCE_ENDED, Stage.REFUNDED, Stage.CLOSED,
+        Stage.SPENT_OTHERWISE,
     }
 )  # fmt: skip
+
+ANNEX: Final = b"\x50"
+"""How the last item of a witness begins that is an annex. Source: BIP341."""
 
 Spends = Mapping[OutPoint, tuple[Transaction, Height]]
 """What spends a coin, and in which block, by what was spent."""
@@ -68,52 +74,66 @@ class Position:
     number: int | None = None
     """The range that was claimed."""
     silent: Parent = False
+    silence: Transaction | None = None
+    """The claim of silence, where there was one: it shows what was attested."""
 
 
 def position(graph: Graph, spends: Spends, opening: tuple[Transaction, Height] | None) -> Position:
     """Return where a contract stands. opening: as a block holds it; None: none does yet."""
+    return positions(graph, spends, opening)[-1]
+
+
+def positions(graph: Graph, spends: Spends, opening: tuple[Transaction, Height] | None) -> tuple[Position, ...]:
+    """Return where a contract has stood and stands, from before its opening on."""
+    found = [Position(stage=Stage.UNOPENED)]
     if opening is None:
-        return Position(stage=Stage.UNOPENED)
-    here = Position(stage=Stage.OPEN, last=opening[0], at=opening[1])
-    claims = {
-        graph.claim(number, silent=silent).txid: (number, silent)
-        for silent in (False, True)
-        for number in range(len(graph.terms.claim.payouts))
-    }
-    coin = graph.coin
-    while (found := spends.get(coin)) is not None:
-        here = _after(graph, here, claims, *found)
-        if here.stage.ended:
-            return here
-        coin = graph.parent(silent=True)[0] if here.stage is Stage.SILENT else last_of(found[0])[0]
-    return here
+        return tuple(found)
+    found.append(Position(stage=Stage.OPEN, last=opening[0], at=opening[1]))
+    while (coin := coin_of(graph, found[-1])) is not None and (spend := spends.get(coin)) is not None:
+        found.append(_after(graph, found[-1], coin, *spend))
+    return tuple(found)
 
 
-def _after(
-    graph: Graph, here: Position, claims: Mapping[Txid, tuple[int, Parent]], spend: Transaction, at: Height
-) -> Position:
-    stage, claim, number, silent = Stage.CLOSED, here.claim, here.number, here.silent
-    lazy = graph.terms.is_lazy
+def coin_of(graph: Graph, here: Position) -> OutPoint | None:
+    """Return the coin whose spend is the next move; None before the opening and at an end."""
+    if here.last is None or here.stage.ended:
+        return None
+    if here.stage is Stage.OPEN:
+        return graph.coin
+    return graph.parent(silent=True)[0] if here.stage is Stage.SILENT else last_of(here.last)[0]
+
+
+def _after(graph: Graph, here: Position, coin: OutPoint, spend: Transaction, at: Height) -> Position:
+    claim, number, silent, stage = here.claim, here.number, here.silent, None
+    silence = here.silence
     if here.stage in {Stage.OPEN, Stage.SILENT}:
-        if spend.txid in claims:
-            (number, silent), claim, stage = claims[spend.txid], spend, Stage.HELD if lazy else Stage.CLAIMED
+        if (claimed := graph.claim_txids.get(spend.txid)) is not None:
+            (number, silent), claim = claimed, spend
+            stage = Stage.HELD if graph.terms.is_lazy else Stage.CLAIMED
         elif here.stage is Stage.SILENT:
-            stage = Stage.SILENCE_ENDED if spend.txid == graph.silent_end.txid else Stage.CLOSED
-        elif spend.txid == graph.silence.txid:
-            stage = Stage.SILENT
-        elif spend.txid == graph.refund.txid:
-            stage = Stage.REFUNDED
+            stage = Stage.SILENCE_ENDED if spend.txid == graph.silent_end.txid else None
+        else:
+            stage = {graph.silence.txid: Stage.SILENT, graph.refund.txid: Stage.REFUNDED}.get(spend.txid)
+            silence = spend if stage is Stage.SILENT else silence
     elif here.stage is Stage.HELD and number is not None:
-        challenged = spend.txid == graph.challenge(number, silent=silent).txid
-        released = spend.txid == graph.release(number, silent=silent).txid
-        stage = Stage.CHALLENGED if challenged else Stage.RELEASED if released else Stage.CLOSED
+        challenge, release = graph.challenge(number, silent=silent), graph.release(number, silent=silent)
+        stage = {challenge.txid: Stage.CHALLENGED, release.txid: Stage.RELEASED}.get(spend.txid)
     elif here.stage is Stage.CHALLENGED and number is not None:
-        revealed = spend.txid == graph.reveal(number, silent=silent).txid
-        stage = Stage.REVEALED if revealed else Stage.OVERDUE
+        if spend.txid == graph.reveal(number, silent=silent).txid:
+            stage = Stage.REVEALED
+        elif graph.overdue_leaf.script in _witness(spend, coin):
+            stage = Stage.OVERDUE
     else:  # an escrow: by its key path the verifier took it, by its leaf the claimant
-        spent = next(one for one in spend.inputs if here.last is not None and one.outpoint == last_of(here.last)[0])
-        stage = Stage.DISPROVED if len(spent.witness) == 1 else Stage.PAID
-    return Position(stage=stage, last=spend, at=at, claim=claim, number=number, silent=silent)
+        stage = Stage.DISPROVED if len(_witness(spend, coin)) == 1 else Stage.PAID
+    if stage is None:
+        stage = Stage.CLOSED if len(_witness(spend, coin)) == 1 else Stage.SPENT_OTHERWISE
+    return Position(stage=stage, last=spend, at=at, claim=claim, number=number, silent=silent, silence=silence)
+
+
+def _witness(spend: Transaction, coin: OutPoint) -> tuple[bytes, ...]:
+    """Return what a transaction shows for a coin, without an annex, which anybody's spend may have. Source: BIP341."""
+    shown = next(one.witness for one in spend.inputs if one.outpoint == coin)
+    return shown[:-1] if len(shown) > 1 and shown[-1][:1] == ANNEX else shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +145,7 @@ class Duty:
     since: Height
     """The first block that can hold it."""
     until: Height | None
-    """The last block before which the other side can do what ends it; None: nothing does."""
+    """The last block in which nothing of the other side's can overtake it; None: nothing ever does."""
 
 
 def clock(graph: Graph, here: Position) -> Sequence[Duty]:
@@ -144,22 +164,24 @@ def clock(graph: Graph, here: Position) -> Sequence[Duty]:
         )  # fmt: skip
     if here.stage is Stage.SILENT:
         return (
-            Duty(side=Side.CLAIMANT, what="claim the range that the silence shows", since=first, until=lock),
+            Duty(
+                side=Side.CLAIMANT, what="claim the range that the silence shows", since=first, until=Height(lock - 1)
+            ),
             Duty(side=Side.VERIFIER, what="end the silence", since=lock, until=None),
         )
     if here.stage in {Stage.CLAIMED, Stage.REVEALED}:
         return (
-            Duty(side=Side.VERIFIER, what="disprove the claim if it is wrong", since=first, until=lock),
+            Duty(side=Side.VERIFIER, what="disprove the claim if it is wrong", since=first, until=Height(lock - 1)),
             Duty(side=Side.CLAIMANT, what="take the escrow", since=lock, until=None),
         )
     if here.stage is Stage.HELD:
         return (
-            Duty(side=Side.VERIFIER, what="challenge the claim if it is wrong", since=first, until=lock),
+            Duty(side=Side.VERIFIER, what="challenge the claim if it is wrong", since=first, until=Height(lock - 1)),
             Duty(side=Side.CLAIMANT, what="release what is held", since=lock, until=None),
         )
     if here.stage is Stage.CHALLENGED:
         return (
-            Duty(side=Side.CLAIMANT, what="show the digits", since=first, until=lock),
+            Duty(side=Side.CLAIMANT, what="show the digits", since=first, until=Height(lock - 1)),
             Duty(side=Side.VERIFIER, what="take what is overdue", since=lock, until=None),
         )
     return ()

@@ -18,14 +18,15 @@ carries its range alone, and what it does not pay is held:
 
 All are of version 3 with an anchor, so a child pays their fees and their txids are known before the opening is signed.
 
-**Which claim is mined is what is paid**: the verifier's first signature fixes a claim's outputs. **A price that nobody
-attested cannot be claimed**: a priced digit is signed under its label's point plus the points of a set of oracles.
-**The verifier needs the chain alone**: each priced digit is signed once more under the oracles' points by themselves,
-so their secrets can be taken off. Each set of oracles has leaves and keys of its own, or signatures of two sets could
-be mixed until nobody can read them; in every set of ``threshold`` at least one is honest, so no digit has two values.
-**Silence cannot be claimed of attestations that the claimant never got**: the claim of silence carries them. **The
-verifier's bond stays until no answer can need it any more**: no claim waits until it is gone. The digits are shown by
-spending it, so that the signatures that show them do not hang on which range was claimed.
+**Which claim is mined is what is paid**: the verifier's first signature fixes a claim's outputs, and no two ranges have
+one transaction, also where they pay the same. **A price that nobody attested cannot be claimed**: a priced digit is
+signed under its label's point plus the points of a set of oracles. **The verifier needs the chain alone**: each priced
+digit is signed once more under the oracles' points by themselves, so their secrets can be taken off. Each set of
+oracles has leaves and keys of its own, or signatures of two sets could be mixed until nobody can read them; in every
+set of ``threshold`` at least one is honest, so no digit has two values. **Silence cannot be claimed of attestations
+that the claimant never got**: the claim of silence carries them. **The verifier's bond stays until no answer can need
+it any more**: no claim waits until it is gone. The digits are shown by spending it, so that the signatures that show
+them do not hang on which range was claimed.
 
 Keys are separate for each use, and the verifier's fresh in every attempt, so signatures of two attempts never fit
 together. Pure: everything here is computed from the terms. Source: findings on garbled disputes and their review.
@@ -33,7 +34,8 @@ together. Pure: everything here is computed from the terms. Source: findings on 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -45,7 +47,7 @@ from btcfi.bitcoin.musig import KeyAggregate
 from btcfi.bitcoin.taproot import Leaf, TaprootOutput, taproot_output
 from btcfi.bitcoin.transaction import SEQUENCE_LOCKTIME, TRUC_VERSION, OutPoint, Transaction, TxIn, TxOut
 from btcfi.contracts.execution import ANCHOR
-from btcfi.disputes.garbled.chains import Chain, Points, script_of
+from btcfi.disputes.garbled.chains import Chain, FaultPoint, Points, script_of
 from btcfi.disputes.garbled.setup import Commitments
 from btcfi.disputes.garbled.terms import DisputeTerms
 from btcfi.errors import InvalidInputError
@@ -58,7 +60,9 @@ Parent = bool
 class Graph:
     """Every transaction of a contract, and every message that both sign."""
 
-    def __init__(self, terms: DisputeTerms, commitments: Commitments, opening: Txid | None = None) -> None:
+    def __init__(
+        self, terms: DisputeTerms, commitments: Commitments | FaultPoint, opening: Txid | None = None
+    ) -> None:  # fmt: skip
         """Take the terms, the set-up that was checked, and the opening's txid, unknown until its coins are."""
         self.terms, self.points = terms, Points(terms, commitments)
         self._opening = opening
@@ -72,10 +76,10 @@ class Graph:
 
     @cached_property
     def _claims(self) -> list[Leaf]:
-        sender, range_entries = self.terms.claimant.claim, self.points.range_entries
+        sender = self.terms.claimant.claim
         if self.terms.is_lazy:
-            return [script_of(sender, self.terms.verifier.claim, 1 + len(range_entries))]
-        signatures = 1 + len(range_entries) + len(self.points.price_entries)
+            return [script_of(sender, self.terms.verifier.claim, 1)]
+        signatures = 1 + len(self.points.price_entries)
         return [script_of(sender, key, signatures) for key in self.terms.verifier.digits]
 
     @cached_property
@@ -154,7 +158,17 @@ class Graph:
             return (locked,)
         return locked, TxOut(value=self.terms.challenge_bond, script=self.bond_output.script)
 
+    @property
+    def open_outputs(self) -> tuple[TaprootOutput, ...]:
+        """The scripts of the same."""
+        return (self.open_output, self.bond_output) if self.terms.is_lazy else (self.open_output,)
+
     # ---- transactions, none of them signed
+
+    @property
+    def open_coins(self) -> tuple[OutPoint, ...]:
+        """Where the opening's outputs are. Raises InvalidInputError before that is known."""
+        return (self.coin, self.bond) if self.terms.is_lazy else (self.coin,)
 
     @property
     def coin(self) -> OutPoint:
@@ -204,8 +218,28 @@ class Graph:
         coin, value = self.parent(silent=silent)
         paid = self._paid(verifier=self.terms.claim.payouts[number], claimant=Sats(0))
         kept = self.held_output if self.terms.is_lazy else self.escrow
-        rest = Sats(value.value - self.terms.costs - sum(one.value for one in paid))
+        rest = Sats(value.value - self.terms.costs - sum(one.value for one in paid) - self._twins[number])
         return _spend([coin], [*paid, TxOut(value=rest, script=kept.script)], lock_time=self.terms.claim_height)
+
+    @cached_property
+    def claim_txids(self) -> Mapping[Txid, tuple[int, Parent]]:
+        """Every claim that there can be: its range, and of which parent it is."""
+        every = product((False, True), range(len(self.terms.claim.payouts)))
+        return {self.claim(number, silent=silent).txid: (number, silent) for silent, number in every}
+
+    @cached_property
+    def _twins(self) -> tuple[int, ...]:
+        """Of each range how many before it pay the same: so many satoshis more it leaves to the fee.
+
+        Two ranges of one transaction would be told apart by nothing but a witness: who knows the claim by its txid
+        would take the one for the other, and challenge what is right.
+        """
+        seen, found = Counter[int](), []
+        for one in self.terms.claim.payouts:
+            paid = one if one >= DUST_P2TR else 0
+            found.append(seen[paid])
+            seen[paid] += 1
+        return tuple(found)
 
     def release(self, number: int, *, silent: Parent = False) -> Transaction:
         """Return what ends a lazy claim that nobody challenged."""
@@ -238,9 +272,7 @@ class Graph:
     def claim_chain(self, leaf: int, *, silent: Parent) -> Chain:
         """Return what the verifier pre-signs of claims by one leaf: in an eager contract one a set of oracles."""
         _, value = self.parent(silent=silent)
-        entries = self.points.range_entries
-        if not self.terms.is_lazy:
-            entries += self.points.price_entries
+        entries = () if self.terms.is_lazy else self.points.price_entries
         key = self.terms.verifier.claim if self.terms.is_lazy else self.terms.verifier.digits[leaf]
         return Chain(
             leaf=self._claims[leaf], key=key, entries=entries, which=leaf, transaction=self.claim(0, silent=silent),

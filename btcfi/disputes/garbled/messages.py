@@ -41,10 +41,15 @@ def encode_commitments(said: Commitments) -> bytes:
 def decode_commitments(subject: Subject, data: bytes) -> Commitments:
     """Return the garbler's first message. Raises InvalidInputError for another length."""
     width, rows = subject.secrets, subject.copies.opened + 1
-    sizes = [POINT_SIZE] * (width * rows) + [SHARE_SIZE] * subject.copies.count
-    parts = list(_parts("commitments", data, sizes))
+    parts = list(_parts("commitments", data, commitments_sizes(subject)))
     points = tuple(tuple(parts[width * row : width * (row + 1)]) for row in range(rows))
     return Commitments(points=points, copies=tuple(Hash32(one) for one in parts[width * rows :]))
+
+
+def commitments_sizes(subject: Subject) -> list[int]:
+    """Return the bytes of each of its parts: what the message weighs before it is made."""
+    points = subject.secrets * (subject.copies.opened + 1)
+    return [POINT_SIZE] * points + [SHARE_SIZE] * subject.copies.count
 
 
 def encode_openings(said: Openings) -> bytes:
@@ -56,15 +61,19 @@ def encode_openings(said: Openings) -> bytes:
 def decode_openings(subject: Subject, cut: Cut, data: bytes) -> Openings:
     """Return the garbler's second message, the answer to a cut. Raises InvalidInputError for another length."""
     kept = [copy for copy in range(1, subject.copies.count + 1) if copy not in set(cut.opened)]
-    sizes = [SHARE_SIZE] * ((1 + subject.secrets) * len(cut.opened))
-    sizes += [SHARE_SIZE, table_size(subject.circuit)] * len(kept)
-    parts = _parts("openings", data, sizes)
+    parts = _parts("openings", data, openings_sizes(subject))
     opened = {
         copy: Opened(seed=next(parts), shares=tuple(next(parts) for _ in range(subject.secrets))) for copy in cut.opened
     }
     return Openings(
         opened=opened, kept={copy: Table(opening=Hash32(next(parts)), rows=next(parts)) for copy in kept}
     )  # fmt: skip
+
+
+def openings_sizes(subject: Subject) -> list[int]:
+    """Return the bytes of each of its parts."""
+    opened, kept = subject.copies.opened, subject.copies.count - subject.copies.opened
+    return [SHARE_SIZE] * ((1 + subject.secrets) * opened) + [SHARE_SIZE, table_size(subject.circuit)] * kept
 
 
 def encode_claims(said: ClaimPresignatures) -> bytes:
@@ -76,21 +85,25 @@ def encode_claims(said: ClaimPresignatures) -> bytes:
 def decode_claims(graph: Graph, data: bytes) -> ClaimPresignatures:
     """Return the verifier's signatures. Raises InvalidInputError for another length."""
     terms, parents = graph.terms, list(graph.parents)
-    ranges = ADAPTOR_SIZE * len(terms.claim.payouts)
-    sizes = []
-    for silent, leaf in parents:
-        sizes += [ranges, ADAPTOR_SIZE * count_of(graph.points, graph.claim_chain(leaf, silent=silent))]
     sets, every = (len(terms.sets), 2 * len(terms.claim.payouts)) if terms.is_lazy else (0, 0)
-    sizes.append(SIGNATURE_SIZE)
-    sizes += [ADAPTOR_SIZE * count_of(graph.points, graph.reveal_chain(which)) for which in range(sets)]
-    sizes += [SIGNATURE_SIZE] * (every * (2 + sets))
-    parts = list(_parts("claims", data, sizes))
+    parts = list(_parts("claims", data, claims_sizes(graph)))
     both, rest = parts[: 2 * len(parents)], parts[2 * len(parents) :]
     plain = rest[1 + sets :]
     return ClaimPresignatures(
         ranges=tuple(both[::2]), entries=tuple(both[1::2]), refund=rest[0], digits=tuple(rest[1 : 1 + sets]),
         releases=tuple(plain[:every]), reveals=tuple(plain[every : 2 * every]), shown=tuple(plain[2 * every :]),
     )  # fmt: skip
+
+
+def claims_sizes(graph: Graph) -> list[int]:
+    """Return the bytes of each of its parts."""
+    terms, ranges, sizes = graph.terms, ADAPTOR_SIZE * len(graph.terms.claim.payouts), list[int]()
+    for silent, leaf in graph.parents:
+        sizes += [ranges, ADAPTOR_SIZE * count_of(graph.points, graph.claim_chain(leaf, silent=silent))]
+    sets, every = (len(terms.sets), 2 * len(terms.claim.payouts)) if terms.is_lazy else (0, 0)
+    sizes.append(SIGNATURE_SIZE)
+    sizes += [ADAPTOR_SIZE * count_of(graph.points, graph.reveal_chain(which)) for which in range(sets)]
+    return sizes + [SIGNATURE_SIZE] * (every * (2 + sets))
 
 
 def encode_silence(said: SilencePresignatures) -> bytes:
@@ -100,15 +113,20 @@ def encode_silence(said: SilencePresignatures) -> bytes:
 
 def decode_silence(graph: Graph, data: bytes) -> SilencePresignatures:
     """Return the claimant's signatures. Raises InvalidInputError for another length."""
-    terms = graph.terms
-    sets, every = len(terms.sets), 2 * len(terms.claim.payouts) if terms.is_lazy else 0
-    sizes = [SIGNATURE_SIZE] * sets
-    sizes += [ADAPTOR_SIZE * count_of(graph.points, graph.silence_chain(which)) for which in range(sets)]
-    parts = list(_parts("silence", data, sizes + [SIGNATURE_SIZE] * (1 + every)))
+    sets, parts = len(graph.terms.sets), list(_parts("silence", data, silence_sizes(graph)))
     return SilencePresignatures(
         first=tuple(parts[:sets]), entries=tuple(parts[sets : 2 * sets]), end=parts[2 * sets],
         challenges=tuple(parts[2 * sets + 1 :]),
     )  # fmt: skip
+
+
+def silence_sizes(graph: Graph) -> list[int]:
+    """Return the bytes of each of its parts."""
+    terms = graph.terms
+    sets, every = len(terms.sets), 2 * len(terms.claim.payouts) if terms.is_lazy else 0
+    sizes = [SIGNATURE_SIZE] * sets
+    sizes += [ADAPTOR_SIZE * count_of(graph.points, graph.silence_chain(which)) for which in range(sets)]
+    return sizes + [SIGNATURE_SIZE] * (1 + every)
 
 
 def _parts(what: str, data: bytes, sizes: Sequence[int]) -> Iterator[bytes]:

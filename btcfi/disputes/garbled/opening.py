@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 from btcfi.bitcoin import taproot
 from btcfi.bitcoin.fees import (
@@ -34,7 +34,6 @@ from btcfi.bitcoin.wallet import Coin
 from btcfi.bitcoin.witness import WrongWitnessError, check_witness, has_checkable_witness
 from btcfi.contracts.option import Contribution, WrongSignatureError, change_of
 from btcfi.contracts.setup import CoinNotTheirsError
-from btcfi.disputes.garbled.graph import Graph
 from btcfi.errors import InvalidInputError
 from btcfi.units import MAX_MONEY_SATS, Hash32, Sats
 
@@ -74,8 +73,70 @@ class Opening:
         return range(self.claimant_inputs, len(self.spent))
 
 
+class Keys(Protocol):
+    """A side's keys, as far as an opening and a close need them."""
+
+    @property
+    def open(self) -> bytes:
+        """Compressed: of the key path."""
+        ...
+
+    @property
+    def script(self) -> bytes:
+        """Where it is paid."""
+        ...
+
+
+class Locks(Protocol):
+    """Terms, as far as an opening and a close need them."""
+
+    @property
+    def locked(self) -> Sats:
+        """What the claimant puts in."""
+        ...
+
+    @property
+    def challenge_bond(self) -> Sats:
+        """What the verifier puts in."""
+        ...
+
+    @property
+    def claimant(self) -> Keys:
+        """The one side."""
+        ...
+
+    @property
+    def verifier(self) -> Keys:
+        """The other side."""
+        ...
+
+
+class Opens(Protocol):
+    """What an opening opens: a graph of either engine."""
+
+    @property
+    def terms(self) -> Locks:
+        """What both sign up to."""
+        ...
+
+    @property
+    def open_outputs(self) -> tuple[TaprootOutput, ...]:
+        """The scripts of what the opening pays, in this order."""
+        ...
+
+    @property
+    def open_txouts(self) -> tuple[TxOut, ...]:
+        """What the opening pays, in this order."""
+        ...
+
+    @property
+    def open_coins(self) -> tuple[OutPoint, ...]:
+        """Where that is. Raises InvalidInputError before it is known."""
+        ...
+
+
 def build_opening(
-    graph: Graph, *, premium: int, rate: SatsPerKvb, claimant: Contribution, verifier: Contribution
+    graph: Opens, *, premium: int, rate: SatsPerKvb, claimant: Contribution, verifier: Contribution
 ) -> Opening:  # fmt: skip
     """Return the opening. Equal arguments give byte-equal transactions.
 
@@ -169,14 +230,13 @@ def contribution(coins: Sequence[Coin], change_script: bytes) -> Contribution:
 class Close:
     """A close by both, not signed yet: it spends all that the contract opened."""
 
-    graph: Graph
+    graph: Opens
     transaction: Transaction
 
     @property
     def outputs(self) -> tuple[TaprootOutput, ...]:
         """What it spends, input by input."""
-        lazy = (self.graph.bond_output,) if self.graph.terms.is_lazy else ()
-        return (self.graph.open_output, *lazy)
+        return self.graph.open_outputs
 
     def digest(self, index: int) -> Hash32:
         """Return what both sign of an input."""
@@ -224,7 +284,7 @@ class Close:
         return [Session(self.aggregate(at), [claimant[at], verifier[at]], self.digest(at)) for at in range(count)]
 
 
-def build_close(graph: Graph, *, payout: Sats, rate: SatsPerKvb) -> Close:
+def build_close(graph: Opens, *, payout: Sats, rate: SatsPerKvb) -> Close:
     """Return the close that pays the verifier ``payout`` and its bond, and the claimant the rest less the fee.
 
     Raises InvalidInputError for more than is locked, and where nothing would be left that relays.
@@ -241,6 +301,5 @@ def build_close(graph: Graph, *, payout: Sats, rate: SatsPerKvb) -> Close:
     outputs = tuple(TxOut(value=value, script=script) for value, script in amounts if value >= DUST_P2TR)
     if not outputs or sum(one.value for one in outputs) > sum(one.value for one in coins) - fee:
         raise InvalidInputError("payout_sats", f"{payout}", f"what leaves the fee of {fee} sats")
-    outpoints: list[OutPoint] = [graph.coin, *([graph.bond] if terms.is_lazy else [])]
-    inputs = tuple(TxIn(outpoint=one, sequence=SEQUENCE_LOCKTIME) for one in outpoints)
+    inputs = tuple(TxIn(outpoint=one, sequence=SEQUENCE_LOCKTIME) for one in graph.open_coins)
     return Close(graph=graph, transaction=Transaction(version=2, inputs=inputs, outputs=outputs))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from btcfi import secp256k1
 from btcfi.bitcoin import adaptor, taproot
@@ -104,7 +105,7 @@ def presign_claims(graph: Graph, secrets: ClaimSecrets) -> ClaimPresignatures:
     for silent, leaf in graph.parents:
         key, chain = AdaptorKey(secrets.claim) if lazy else keys[leaf], graph.claim_chain(leaf, silent=silent)
         ranges.append(
-            b"".join(key.presign(_range_digest(graph, chain, number, silent), graph.points.of_range(number))
+            b"".join(key.presign(_range_digest(graph, chain, number, silent), _range_point(graph, number))
                      for number in _numbers(graph))
         )  # fmt: skip
         entries.append(chains.presign(graph.points, chain, key))
@@ -135,7 +136,7 @@ def check_claims(graph: Graph, theirs: ClaimPresignatures) -> None:
         if len(ranges) != ADAPTOR_SIZE * len(graph.terms.claim.payouts):
             raise WrongAdaptorError(f"{who}: {len(ranges)} bytes of ranges, as a set")
         for number in _numbers(graph):
-            digest, point = _range_digest(graph, chain, number, silent), graph.points.of_range(number)
+            digest, point = _range_digest(graph, chain, number, silent), _range_point(graph, number)
             if not adaptor.presignature_is_valid(chain.key, digest, point, one_of(ranges, number)):
                 raise WrongAdaptorError(f"{who}, range {number}")
         chains.check(graph.points, chain, who, entries)
@@ -231,16 +232,13 @@ def attested_of(graph: Graph, outcomes: Sequence[int], attestations: Attestation
     return Attested(which=which, values=values, secrets=secrets)
 
 
-def _told(
-    graph: Graph, entries: Sequence[Entry], garbler: Garbler, number: int, attested: Attested | None
-) -> dict[Entry, tuple[int, bytes]]:
+def _told(entries: Sequence[Entry], garbler: Garbler, attested: Attested) -> dict[Entry, tuple[int, bytes]]:
     """Return of each entry what the claimant says, and its point's secret."""
-    values = {**graph.points.range_values(number), **(attested.values if attested else {})}
     found = {}
     for entry in entries:
-        value = values[entry.place]
+        value = attested.values[entry.place]
         parts = [garbler.label(entry.place, value)] if entry.labelled else []
-        parts += [attested.secrets[entry.place]] if entry.attested and attested else []
+        parts += [attested.secrets[entry.place]] if entry.attested else []
         found[entry] = value, total(parts)
     return found
 
@@ -259,9 +257,9 @@ def build_claim(
     """
     transaction, leaf = graph.claim(number, silent=silent), 0 if graph.terms.is_lazy else attested.which
     chain, at = graph.claim_chain(leaf, silent=silent), list(graph.parents).index((silent, leaf))
-    labels = [garbler.label(place, value) for place, value in graph.points.range_values(number).items()]
-    first = adaptor.adapt(one_of(theirs.ranges[at], number), total(labels)) + bytes([SIGHASH_ALL])
-    told = _told(graph, chain.entries, garbler, number, attested)
+    label = garbler.label(graph.points.range_place, number)
+    first = adaptor.adapt(one_of(theirs.ranges[at], number), label) + bytes([SIGHASH_ALL])
+    told = _told(chain.entries, garbler, attested)
     signatures = [first, *chains.finish(graph.points, chain, theirs.entries[at], told)]
     own = secp256k1.schnorr_sign(claim, chain.own_digest(transaction))
     return with_chain(transaction, 0, signatures, own, chain.leaf, graph.open_control(chain.leaf, silent=silent))
@@ -304,27 +302,13 @@ def read_claim(graph: Graph, ours: ClaimPresignatures, claim: Transaction) -> Re
         number = matching(ours.ranges[at], 0, len(graph.terms.claim.payouts), signatures[0])
         if number is None or graph.claim(number, silent=silent).txid != claim.txid:
             raise InvalidInputError("claim", "its first signature finishes none of ours", "a claim of this contract")
-        whole = adaptor.extract(one_of(ours.ranges[at], number), signatures[0])
-        told = chains.read(graph.points, chain, ours.entries[at], signatures[1:])
-        values, secrets = _range_told(graph, number, whole, told)
-        if not graph.terms.is_lazy:
-            more, others = _prices_told(graph, told)
-            values, secrets = {**values, **more}, {**secrets, **others}
-        return ReadClaim(number=number, silent=silent, values=values, secrets=secrets)
+        place = graph.points.range_place
+        values, secrets = {place: number}, {place: adaptor.extract(one_of(ours.ranges[at], number), signatures[0])}
+        read = ReadClaim(number=number, silent=silent, values=values, secrets=secrets)
+        if graph.terms.is_lazy:
+            return read
+        return read.joined(_prices_told(graph, chains.read(graph.points, chain, ours.entries[at], signatures[1:])))
     raise InvalidInputError("claim", "by none of the scripts", "a claim of this contract")
-
-
-def _range_told(
-    graph: Graph, number: int, whole: bytes, told: Mapping[Entry, tuple[int, bytes] | None]
-) -> tuple[dict[int, int], dict[int, bytes]]:
-    values, secrets = graph.points.range_values(number), dict[int, bytes]()
-    for entry in graph.points.range_entries:
-        said = told[entry]
-        if said is None or said[0] != values[entry.place]:
-            raise UnreadableClaimError(f"digit {graph.points.digit(entry.place).name} is said twice, otherwise")
-        secrets[entry.place] = said[1]
-    secrets[graph.points.range_places[0]] = less(whole, list(secrets.values()))
-    return values, secrets
 
 
 def _prices_told(
@@ -369,7 +353,7 @@ def build_reveal(
     """Return the signed answer to a challenge. claim, both: the claimant's secrets. Raises InvalidInputError."""
     number, silent = read
     transaction, chain = graph.reveal(number, silent=silent), graph.reveal_chain(attested.which, number, silent=silent)
-    told = _told(graph, chain.entries, garbler, number, attested)
+    told = _told(chain.entries, garbler, attested)
     at = _at(graph, silent, number)
     first = theirs.shown[2 * len(graph.terms.claim.payouts) * attested.which + at] + bytes([SIGHASH_ALL])
     signatures = [first, *chains.finish(graph.points, chain, theirs.digits[attested.which], told)]
@@ -502,6 +486,10 @@ def _sweep(held: tuple[OutPoint, TxOut], script: bytes, fee: Sats, sequence: int
 
 def _numbers(graph: Graph) -> range:
     return range(len(graph.terms.claim.payouts))
+
+
+def _range_point(graph: Graph, number: int) -> Any:  # noqa: ANN401 - cffi has no types
+    return graph.points.label(graph.points.range_place, number)
 
 
 def _at(graph: Graph, silent: Parent, number: int) -> int:

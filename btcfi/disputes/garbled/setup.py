@@ -6,6 +6,9 @@
     garbler    Openings: those copies' seeds, the other copies' tables
     verifier   ``kept_of``: checks all, and keeps what convicts
 
+Or the cut is a hash of all that stands before it (``BY_HASH``), for set-ups that anybody can check: there is nothing to
+wait for, so a garbler may try as often as it can hash, and a hash draws of 2^100 cuts at least (``chance_by_hash``).
+
 The garbler's secrets hang on its own seed and on all that the set-up is about, the verifier's commitment among it. So
 it keeps no state and answers one cut alone: asked again it says the same bytes, for anything else it has other secrets.
 
@@ -17,9 +20,10 @@ message makes anything here fail but with an InvalidInputError. Source: findings
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from fractions import Fraction
 from itertools import chain
 from math import comb, log2
 from struct import Struct
@@ -38,6 +42,9 @@ MAX_COPIES: Final = 1_024
 LEAST_BITS: Final = 40
 """Of a cut that the verifier draws; the garbler's chance of a set-up that cannot convict is 2 to minus this, a cut."""
 
+LEAST_HASHED_BITS: Final = 100
+"""Of a cut by hash: a garbler that tries 2^60 times is refused but with 2^-40. Source: the review, section 6."""
+
 POINT_SIZE: Final = 33
 _COPY: Final = Struct("<H")
 _SETUP_TAG: Final = "BTCFi/dispute/setup/v1"
@@ -47,6 +54,9 @@ _SHARES_TAG: Final = "BTCFi/dispute/shares/v1"
 _COINS_TAG: Final = "BTCFi/dispute/coins/v1"
 _WIRE_SEED_TAG: Final = "BTCFi/dispute/wire-seed/v1"
 _DRAW_TAG: Final = "BTCFi/dispute/draw/v1"
+_HASHED_TAG: Final = "BTCFi/dispute/cut-by-hash/v1"
+_BY_HASH_TAG: Final = "BTCFi/dispute/by-hash/v1"
+_RANKS_TAG: Final = "BTCFi/dispute/ranks-by-hash/v1"
 _OPENED_TAG: Final = "BTCFi/dispute/opened/v1"
 _TABLE_TAG: Final = "BTCFi/dispute/table/v1"
 _COPY_TAG: Final = "BTCFi/dispute/copy/v1"
@@ -79,6 +89,26 @@ CONSERVATIVE: Final = Copies(count=44, opened=22)
 """2^40.9 cuts, few copies to make and check. Source: the review, section 5."""
 
 
+PUBLIC: Final = Copies(count=104, opened=52)
+"""2^100.3 cuts by hash. Where every coefficient is committed an opened copy takes about what a kept one does, so half
+of them opened is the least to send for a bound."""
+
+BY_HASH: Final = tagged_hash(_BY_HASH_TAG, b"")
+"""Instead of a verifier's commitment to its cut: a hash draws it."""
+
+
+def chance_by_hash(copies: Copies, tries: int) -> Fraction:
+    """Return a bound on a garbler's chance of a set-up with a cut by hash that cannot convict, after so many tries.
+
+    A try is a hash of other commitments. The opened copies must be exactly those that are garbled well, which is one
+    cut of all there are; or two of the hashes agree that fix copies, or two of the 256-bit ranks of the draw do. No
+    other union is in it: here each coefficient is committed, so there is no combination that hides a share off its
+    polynomial. Each who checks has coins of its own besides, and misses such a share with 2^-127.
+    """
+    hashes = Fraction(tries * tries, 1 << 256) + Fraction(tries * copies.count**2, 1 << 257)
+    return min(Fraction(1), Fraction(tries, comb(copies.count, copies.opened)) + hashes)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """What a set-up is about. Both sides make it of their own records; a difference in anything is another set-up."""
@@ -88,7 +118,18 @@ class Subject:
     terms: Hash32
     """Of the contract with all its keys: the verifier's are fresh in every attempt."""
     cut: Hash32
-    """The verifier's commitment to its cut."""
+    """The verifier's commitment to its cut, or ``BY_HASH``."""
+
+    def __post_init__(self) -> None:
+        """Raise InvalidInputError for a cut by hash that could be ground."""
+        if self.by_hash and chance_by_hash(self.copies, 1) > Fraction(1, 1 << LEAST_HASHED_BITS):
+            expected = f"at least 2^{LEAST_HASHED_BITS} cuts, where a hash draws one"
+            raise InvalidInputError("copies", f"{self.copies.opened} of {self.copies.count} opened", expected)
+
+    @property
+    def by_hash(self) -> bool:
+        """Whether the cut is a hash of the garbler's first message, so that anybody can check the set-up."""
+        return self.cut == BY_HASH
 
     @property
     def id(self) -> Hash32:
@@ -121,9 +162,14 @@ def draw_cut(copies: Copies, entropy: bytes) -> Cut:
     """Return a cut by 64 bytes of entropy, which must be used for this one alone. Raises InvalidInputError."""
     if len(entropy) != 64:  # noqa: PLR2004 - a seed and a nonce
         raise InvalidInputError("entropy", f"{len(entropy)} bytes", "64 bytes")
-    numbers = hashlib.shake_256(tag_prefix(_DRAW_TAG) + entropy[:32]).digest(16 * copies.count)
-    ranked = sorted(range(1, copies.count + 1), key=lambda copy: numbers[16 * copy - 16 : 16 * copy])
-    return Cut(opened=tuple(sorted(ranked[: copies.opened])), nonce=entropy[32:])
+    return Cut(opened=_ranked(copies, tag_prefix(_DRAW_TAG) + entropy[:32], 16), nonce=entropy[32:])
+
+
+def _ranked(copies: Copies, data: bytes, size: int) -> tuple[int, ...]:
+    """Return the copies that are opened, each having a rank of ``size`` bytes by a hash of ``data``."""
+    numbers = hashlib.shake_256(data).digest(size * copies.count)
+    ranked = sorted(range(1, copies.count + 1), key=lambda copy: numbers[size * (copy - 1) : size * copy])
+    return tuple(sorted(ranked[: copies.opened]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,8 +260,8 @@ class Garbler:
         )
 
     def openings(self, cut: Cut) -> Openings:
-        """Return the second message, for the one cut that the subject's commitment hides. Raises CheatedError."""
-        check_cut(self.subject, cut)
+        """Return the second message, for the subject's one cut. Raises CheatedError for another."""
+        check_cut(self.subject, cut, self.commitments() if self.subject.by_hash else None)
         chosen = set(cut.opened)
         return Openings(
             opened={copy: self._opened[copy] for copy in cut.opened},
@@ -253,14 +299,32 @@ def label_place(circuit: Circuit, place: int) -> int:
     return sum(digit.values for digit in circuit.digits[:place])
 
 
-def check_cut(subject: Subject, cut: Cut) -> None:
-    """Check that a cut is the one that was committed to. Raises CheatedError, InvalidInputError."""
+def cut_by_hash(subject: Subject, first: Commitments) -> Cut:
+    """Return the cut that a hash draws of all that a set-up is about and of the garbler's whole first message.
+
+    The subject's id is of the circuit, the copies' numbers, and the terms with every key and every oracle's points.
+    Raises CheatedError for a message of another shape: only of one shape does the hash say what is where.
+    """
+    _check_shape(subject, first)
+    sizes = _COPY.pack(len(first.points)) + len(first.points[0]).to_bytes(4, "little") + _COPY.pack(len(first.copies))
+    seed = tagged_hash(_HASHED_TAG, b"".join([subject.id, sizes, *chain.from_iterable(first.points), *first.copies]))
+    return Cut(opened=_ranked(subject.copies, tag_prefix(_RANKS_TAG) + seed, 32), nonce=seed)
+
+
+def check_cut(subject: Subject, cut: Cut, first: Commitments | None = None) -> None:
+    """Check that a cut is the one that was committed to, or that follows. Raises CheatedError, InvalidInputError.
+
+    first: the garbler's first message, which a cut by hash follows from.
+    """
     copies = subject.copies
     if list(cut.opened) != sorted(set(cut.opened)) or len(cut.opened) != copies.opened:
         raise CheatedError("cut", f"{len(cut.opened)} copies", f"{copies.opened} different ones, ascending")
     if not 1 <= cut.opened[0] <= cut.opened[-1] <= copies.count:
         raise CheatedError("cut", f"{cut.opened[0]} to {cut.opened[-1]}", f"copies of 1 to {copies.count}")
-    if cut.commitment() != subject.cut:
+    if subject.by_hash:
+        if first is None or cut != cut_by_hash(subject, first):
+            raise CheatedError("cut", "is not what the hash of the first message draws", "the one cut of this set-up")
+    elif cut.commitment() != subject.cut:
         raise CheatedError("cut", "is not the one that was committed to", "the one cut of this set-up")
 
 
@@ -336,13 +400,23 @@ class Kept:
         return Judgement(verdict=Verdict.CHEATED_AT_SETUP)
 
 
-def check_commitments(subject: Subject, said: Commitments) -> None:
-    """Check the garbler's first message by itself, before the cut is told. Raises CheatedError."""
+PARTS: Final = ("points and cut", "shares of the opened copies", "opened copies garbled again", "tables kept")
+"""What a set-up is checked in, in this order."""
+
+
+def _check_shape(subject: Subject, said: Commitments) -> None:
     degree, count = subject.copies.opened, subject.copies.count
     if len(said.points) != degree + 1 or {len(row) for row in said.points} != {subject.secrets}:
         raise CheatedError("commitments.points", "another number", f"{degree + 1} rows of {subject.secrets}")
     if len(said.copies) != count or {len(one) for one in said.copies} != {SHARE_SIZE}:
         raise CheatedError("commitments.copies", "another number", f"{count} hashes of 32 bytes")
+    if {len(one) for one in chain.from_iterable(said.points)} != {POINT_SIZE}:
+        raise CheatedError("commitments.points", "one is of another size", f"{POINT_SIZE} bytes each")
+
+
+def check_commitments(subject: Subject, said: Commitments) -> None:
+    """Check the garbler's first message by itself, before the cut is told. Raises CheatedError."""
+    _check_shape(subject, said)
     for one in chain.from_iterable(said.points):
         if not secp256k1.is_point(one):
             raise CheatedError("commitments.points", "one is no point", "compressed points of the curve")
@@ -350,20 +424,28 @@ def check_commitments(subject: Subject, said: Commitments) -> None:
         raise CheatedError("commitments.points", "two secrets have one point, or opposite ones", "a point each")
 
 
-def kept_of(subject: Subject, first: Commitments, cut: Cut, second: Openings, *, coins: bytes) -> Kept:
+def kept_of(
+    subject: Subject, first: Commitments, cut: Cut, second: Openings, *, coins: bytes,
+    begins: Callable[[str], None] = lambda _: None,
+) -> Kept:  # fmt: skip
     """Check the whole of a set-up, and return what convicts.
 
-    coins: 32 fresh bytes of the verifier's own, drawn after the garbler has said everything. Raises CheatedError.
+    coins: 32 fresh bytes of the verifier's own, drawn after the garbler has said everything. begins: is told each part
+    (``PARTS``) before it is checked. Raises CheatedError.
     """
     secp256k1.check_size(coins, "coins")
+    begins(PARTS[0])
     check_commitments(subject, first)
-    check_cut(subject, cut)
+    check_cut(subject, cut, first)
     closed = tuple(copy for copy in range(1, subject.copies.count + 1) if copy not in set(cut.opened))
     if tuple(sorted(second.opened)) != cut.opened or tuple(sorted(second.kept)) != closed:
         raise CheatedError("openings", "of other copies", "those of the cut opened, and all others' tables")
     shares = {copy: _checked_shares(subject, copy, second.opened[copy]) for copy in cut.opened}
+    begins(PARTS[1])
     _check_polynomials(subject, first, shares, coins)
+    begins(PARTS[2])
     _check_garbled(subject, first, cut, second)
+    begins(PARTS[3])
     for copy in closed:
         kept = second.kept[copy]
         if len(kept.rows) != table_size(subject.circuit) or len(kept.opening) != SHARE_SIZE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Final
 
 from btcfi import secp256k1
@@ -17,6 +17,12 @@ from btcfi.errors import InvalidInputError
 from btcfi.hashes import tagged_hash
 from btcfi.oracle.announcement import Announcement, check_together
 from btcfi.units import MAX_MONEY_SATS, Hash32, Height, Sats
+
+MIN_BLOCKS: Final = 2
+"""That a claim is open to dispute: with one, payout and disproof could be of the same block, and a miner chooses."""
+
+MAX_SIGNATURES: Final = 560
+"""Of one claim or answer, two a priced digit: with more it has over 10,000 vB, which as version 3 no node relays."""
 
 MAX_BLOCKS: Final = 2_016
 """That a claim may be open to dispute: two weeks."""
@@ -92,7 +98,7 @@ class DisputeTerms:
     refund_height: Height
     """From here on the claimant takes back what nobody claimed."""
     dispute_blocks: int
-    """Between a claim and its payout, and between a claim of silence and its end."""
+    """Between a claim and its payout, and between a claim of silence and its end: all but one are the other side's."""
     fee: Sats
     """What each of the transactions pays by itself."""
     claimant: ClaimantKeys
@@ -114,6 +120,9 @@ class DisputeTerms:
             check_together(event)
         if len({event[0].event.id for event in self.events}) != len(self.events):
             raise InvalidInputError("events", "one stands twice", "a minute of its own each")
+        minutes = [event[0].event.expiry for event in self.events]
+        if any(one > other for one, other in pairwise(minutes)):  # what is claimed of the last is of the latest
+            raise InvalidInputError("events", "not in the order of their minutes", "the earliest first")
         if not 1 <= self.threshold <= len(self.events[0]) or len(self.sets) > MAX_SETS:
             raise InvalidInputError(
                 "threshold", f"{self.threshold}", f"1 to {len(self.events[0])}, {MAX_SETS} sets at most"
@@ -123,6 +132,14 @@ class DisputeTerms:
         self._check_keys()
 
     def _check_digits(self) -> None:
+        said = [digit for digit in self.claim.circuit.digits if digit.event is None]
+        if [digit.values for digit in said] != [len(self.claim.payouts)]:
+            raise InvalidInputError(
+                "claim", f"{len(said)} digits of no event", "one that says the range: two could contradict each other"
+            )
+        signatures = 1 + 2 * (len(self.claim.circuit.digits) - 1)
+        if signatures > MAX_SIGNATURES:
+            raise InvalidInputError("claim", f"{signatures} signatures", f"{MAX_SIGNATURES} at most")
         for digit in self.claim.circuit.digits:
             if digit.event is None:
                 if not digit.name.startswith(f"{RANGE}."):
@@ -139,20 +156,23 @@ class DisputeTerms:
     def _check_money(self) -> None:
         if not 0 < self.collateral <= MAX_MONEY_SATS or not max(self.claim.payouts) <= self.collateral:
             raise InvalidInputError("collateral", f"{self.collateral} sats", "at least the most that a range pays")
-        if not 0 <= self.fee <= MAX_MONEY_SATS or not 4 * self.costs + DUST_P2TR < self.bond <= MAX_MONEY_SATS:
-            raise InvalidInputError("bond", f"{self.bond} sats", f"more than {4 * self.costs + DUST_P2TR} sats")
-        if self.challenge_bond and not DUST_P2TR <= self.challenge_bond <= MAX_MONEY_SATS:
-            raise InvalidInputError("challenge_bond", f"{self.challenge_bond} sats", f"{DUST_P2TR} or more, or none")
+        least = 4 * self.costs + DUST_P2TR + len(self.claim.payouts)  # a satoshi for each range that pays like another
+        if not 0 <= self.fee <= MAX_MONEY_SATS or not least < self.bond <= MAX_MONEY_SATS:
+            raise InvalidInputError("bond", f"{self.bond} sats", f"more than {least} sats")
+        least = max(DUST_P2TR, 2 * self.costs)  # challenge and answer are paid of what the claimant holds
+        if self.challenge_bond and not least <= self.challenge_bond <= MAX_MONEY_SATS:
+            raise InvalidInputError("challenge_bond", f"{self.challenge_bond} sats", f"{least} or more, or none")
         if (self.challenge_bond > 0) != (self.claim_height > 0):
             expected = "more than nothing, with a height for claims; or neither"
             raise InvalidInputError("challenge_bond", f"{self.challenge_bond} sats", expected)
-        if not 1 <= self.dispute_blocks <= MAX_BLOCKS:
-            raise InvalidInputError("dispute_blocks", f"{self.dispute_blocks}", f"1 to {MAX_BLOCKS}")
+        if not MIN_BLOCKS <= self.dispute_blocks <= MAX_BLOCKS:
+            raise InvalidInputError("dispute_blocks", f"{self.dispute_blocks}", f"{MIN_BLOCKS} to {MAX_BLOCKS}")
         if not 0 <= self.claim_height < self.silence_height:
             raise InvalidInputError("silence_height", f"{self.silence_height}", f"above {self.claim_height}")
-        least = self.silence_height + self.dispute_blocks
-        if not least <= self.refund_height < FIRST_TIME:
-            raise InvalidInputError("refund_height", f"{self.refund_height}", f"{least} to {FIRST_TIME - 1}")
+        earliest = self.silence_height + self.dispute_blocks
+        latest = FIRST_TIME - 1 - 5 * self.dispute_blocks  # or the bond's height would be a time, long gone
+        if not earliest <= self.refund_height <= latest:
+            raise InvalidInputError("refund_height", f"{self.refund_height}", f"{earliest} to {latest}")
 
     def _check_keys(self) -> None:
         one, other = self.claimant, self.verifier
@@ -186,6 +206,19 @@ class DisputeTerms:
         answered within as many blocks each.
         """
         return Height(self.refund_height + 5 * self.dispute_blocks)
+
+    @property
+    def last_claim_height(self) -> Height:
+        """The last block that may hold a lazy claim whose digits can still be shown, whenever it is challenged.
+
+        Its release may be some blocks late, and until then it can be challenged; without the verifier's bond there is
+        no answer. Who comes later takes the refund.
+        """
+        return Height(self.bond_height - 3 * self.dispute_blocks)
+
+    def is_late(self, following: Height) -> bool:
+        """Return whether a claim in the next block could no longer be answered for. following: its height."""
+        return self.is_lazy and following > self.last_claim_height
 
     @property
     def is_lazy(self) -> bool:

@@ -16,7 +16,8 @@ signs the prices too, and leaves read its signature alone**: an oracle that sign
 signed one. Both signatures stand over the same digits, so a price that no set of oracles signed cannot be claimed.
 
 A node whose policy limits witness scripts to 1,650 bytes relays no claim of several prices; none has an OP_IF, and no
-control block is over 257 bytes. All transactions are of version 3 with an anchor. Pure: computed from the terms.
+control block is over 257 bytes. All transactions are of version 3 with an anchor. The opening's tree has a leaf with
+the hash of the terms, so two agreements that differ in anything have different openings. Pure: computed from the terms.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations, product
+from itertools import product
 from typing import Any, Final
 
 from btcfi import secp256k1
@@ -37,130 +38,46 @@ from btcfi.bitcoin.transaction import SEQUENCE_LOCKTIME, TRUC_VERSION, OutPoint,
 from btcfi.contracts.execution import ANCHOR
 from btcfi.disputes.leaves import words as w
 from btcfi.disputes.leaves.emitter import Emitter, Opcode
-from btcfi.disputes.leaves.judge import DisproveLeaf, LeafClaim, disprove_items, disprove_leaf
-from btcfi.disputes.leaves.program import OUTCOME_BITS
-from btcfi.disputes.leaves.words import Signed, Word, digits_for
+from btcfi.disputes.leaves.judge import DisproveLeaf, disprove_items, disprove_leaf
+from btcfi.disputes.leaves.terms import LeafTerms
+from btcfi.disputes.leaves.words import Signed, Word
 from btcfi.errors import InvalidInputError
-from btcfi.units import Height, Sats, Txid
-
-MAX_SETS: Final = 10
-"""Of oracles: three of five."""
-
-PRICE_DIGITS: Final = digits_for((1 << OUTCOME_BITS) - 1)
+from btcfi.units import Sats, Txid
 
 MAX_CONTROL_BLOCK: Final = 257
 """Bytes, for trees of seven levels: what the strictest policy in sight lets through."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeafClaimant:
-    """The side that claims: keys, each for one use."""
+TRUC_MAX_VSIZE: Final = 10_000
+"""Source: BIP431: a claim over it could not be relayed, and who cannot claim loses all."""
 
-    open: bytes
-    """Compressed: of the key path, by which both close together."""
-    claim: bytes
-    """x-only: signs claims, and what fixes the claim of silence."""
-    payout: bytes
-    """x-only: takes the escrow, and the refund."""
-    words: Mapping[str, Word]
-    """Its one-time key of each word of the claim."""
-    script: bytes
-    """Where it is paid."""
+_BESIDE: Final = 1_200
+"""Weight of a claim beside its words and its script: the transaction, two signatures, a control block of 257 bytes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeafVerifier:
-    """The side that is paid by a claim and watches it; all keys fresh in every attempt."""
+def assert_words(emitter: Emitter, word: Word, signers: Sequence[Word], sized: int) -> None:
+    """Check one word of a claim by all who must have signed it, every digit and the checksum.
 
-    open: bytes
-    """Compressed."""
-    claim: bytes
-    """x-only: fixes the outputs of claims, and signs the claim of silence."""
-    escrow: bytes
-    """x-only: fixes the outputs of what disproves."""
-    silence: bytes
-    """x-only: takes all after a claim of silence."""
-    script: bytes
-    """Where it is paid."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LeafTerms:
-    """What both sides sign up to."""
-
-    claim: LeafClaim
-    oracles: tuple[tuple[Word, ...], ...]
-    """The one-time key of each oracle for each price, by price."""
-    threshold: int
-    """How many oracles must have signed the same prices."""
-    collateral: Sats
-    bond: Sats
-    """Of the claimant, lost with the escrow."""
-    silence_height: Height
-    refund_height: Height
-    dispute_blocks: int
-    fee: Sats
-    """Of each transaction but the opening; children pay what is missing."""
-    claimant: LeafClaimant
-    verifier: LeafVerifier
-
-    def __post_init__(self) -> None:
-        """Raise InvalidInputError for terms that cannot be kept."""
-        self._check_words()
-        if not 0 < self.silence_height < self.refund_height:
-            raise InvalidInputError("heights", f"{self.silence_height}, {self.refund_height}", "silence, then refund")
-        if not 0 < self.dispute_blocks <= 2_016:  # noqa: PLR2004 - two weeks
-            raise InvalidInputError("dispute blocks", str(self.dispute_blocks), "1 to 2016")
-        if max(self.claim.payouts) > self.collateral:
-            raise InvalidInputError("payout", f"{max(self.claim.payouts)} sats", f"at most {self.collateral}")
-        if self.bond < 3 * self.costs + DUST_P2TR:
-            raise InvalidInputError("bond", f"{self.bond} sats", f"at least {3 * self.costs + DUST_P2TR}")
-
-    def _check_words(self) -> None:
-        program = self.claim.program
-        many = {len(one) for one in self.oracles}
-        if len(self.oracles) != len(program.inputs) or len(many) != 1 or not 1 <= self.threshold <= min(many):
-            raise InvalidInputError("oracles", f"{self.threshold} of {sorted(many)}", "a key each, a row each price")
-        if len(self.sets) > MAX_SETS:
-            raise InvalidInputError("sets of oracles", str(len(self.sets)), f"at most {MAX_SETS}")
-        if tuple(self.claimant.words) != self.claim.words:
-            raise InvalidInputError("words", str(tuple(self.claimant.words)), str(self.claim.words))
-        wrong = [name for name in self.claim.words if self.claimant.words[name].digits != self.claim.digits(name)]
-        if wrong or any(word.digits != PRICE_DIGITS for row in self.oracles for word in row):
-            raise InvalidInputError("words", f"{wrong or 'an oracle'} of another length", "the digits of its bounds")
-        everything = [end for row in self.oracles for word in row for end in word.ends]
-        everything += [end for word in self.claimant.words.values() for end in word.ends]
-        if len(set(everything)) != len(everything):
-            raise InvalidInputError("words", "one chain in two of them", "chains of their own: each signs once")
-
-    @property
-    def costs(self) -> Sats:
-        """What a transaction takes of what it moves: fee and anchor."""
-        return Sats(self.fee + ANCHOR.value)
-
-    @cached_property
-    def sets(self) -> tuple[tuple[int, ...], ...]:
-        """Every set of oracles that is enough."""
-        return tuple(combinations(range(len(self.oracles[0])), self.threshold))
-
-    @property
-    def locked(self) -> Sats:
-        """What the opening locks."""
-        return Sats(self.collateral + self.bond)
-
-
-def assert_words(emitter: Emitter, word: Word, signers: Sequence[Word]) -> None:
-    """Check one word of a claim by all who must have signed it, every digit and the checksum."""
-    w.emit_digits(emitter, signers, sized=True)
+    sized: of the first so many signers links must be of the one size that every node relays, since they are shown
+    again: the claimant's in what disproves its claim, each oracle's in a claim that answers one of silence.
+    """
+    w.emit_digits(emitter, signers, sized=sized)
     w.emit_checksum(emitter, word)
 
 
 class LeafGraph:
     """Every transaction of a contract."""
 
-    def __init__(self, terms: LeafTerms, opening: Txid) -> None:
-        """Take the terms and the opening's txid."""
-        self.terms, self.coin = terms, OutPoint(txid=opening, index=0)
+    def __init__(self, terms: LeafTerms, opening: Txid | None = None) -> None:
+        """Take the terms and the opening's txid, unknown until its coins are."""
+        self.terms, self._opening = terms, opening
+
+    @property
+    def coin(self) -> OutPoint:
+        """Where the opening's output is. Raises InvalidInputError before that is known."""
+        if self._opening is None:
+            raise InvalidInputError("opening", "not known", "its txid")
+        return OutPoint(txid=self._opening, index=0)
 
     # ---- scripts
 
@@ -178,20 +95,26 @@ class LeafGraph:
     @cached_property
     def claim_leaves(self) -> list[Leaf]:
         """A leaf a set of oracles: both sides' signatures, then every word."""
-        return [self._shown(self.signers(which)) for which in range(len(self.terms.sets))]
+        return [self._shown(self.signers(which), 1) for which in range(len(self.terms.sets))]
 
     @cached_property
     def silence_leaves(self) -> list[Leaf]:
         """A leaf a set of oracles: both sides' signatures, then every price."""
-        return [self._shown(self.silence_signers(which)) for which in range(len(self.terms.sets))]
+        signed = self.terms.threshold
+        return [self._shown(self.silence_signers(which), signed) for which in range(len(self.terms.sets))]
 
-    def _shown(self, signers: Sequence[Sequence[Word]]) -> Leaf:
+    def _shown(self, signers: Sequence[Sequence[Word]], sized: int) -> Leaf:
         emitter = Emitter([*w.items_of(signers), None, None])
         for key in (self.terms.claimant.claim, self.terms.verifier.claim):
             emitter.data(key).op(Opcode.CHECKSIGVERIFY)
         for one in signers:
-            assert_words(emitter, one[0], one)
-        return Leaf(script=emitter.number(1).finished())
+            assert_words(emitter, one[0], one, sized)
+        script = emitter.number(1).finished()
+        # links of 20 bytes with a byte of length each; digits take less
+        weight = len(script) + 21 * len(w.items_of(signers)) + _BESIDE
+        if weight > 4 * TRUC_MAX_VSIZE:
+            raise InvalidInputError("claim", f"{weight // 4} vB", f"at most {TRUC_MAX_VSIZE}: no node relays more")
+        return Leaf(script=script)
 
     @cached_property
     def refund_leaf(self) -> Leaf:
@@ -235,8 +158,9 @@ class LeafGraph:
 
     @cached_property
     def open_output(self) -> TaprootOutput:
-        """The opening's output: claims, silence, refund."""
-        return self._output([*self.claim_leaves, _balanced([self.refund_leaf, *self.silence_leaves])])
+        """The opening's output: claims, silence, refund; and the terms' hash, which nobody can spend by."""
+        back = (self.refund_leaf, Leaf(script=op.op_return(self.terms.id)))
+        return self._output([*self.claim_leaves, _balanced([back, *self.silence_leaves])])
 
     @cached_property
     def silent_output(self) -> TaprootOutput:
@@ -259,6 +183,21 @@ class LeafGraph:
     def open_txout(self) -> TxOut:
         """What the opening pays."""
         return TxOut(value=self.terms.locked, script=self.open_output.script)
+
+    @property
+    def open_txouts(self) -> tuple[TxOut, ...]:
+        """The same: contracts of garbled circuits may have two."""
+        return (self.open_txout,)
+
+    @property
+    def open_outputs(self) -> tuple[TaprootOutput, ...]:
+        """The script of the same."""
+        return (self.open_output,)
+
+    @property
+    def open_coins(self) -> tuple[OutPoint, ...]:
+        """Where the opening's output is."""
+        return (self.coin,)
 
     # ---- transactions, none of them signed
 
@@ -367,6 +306,32 @@ def check_silence(graph: LeafGraph, signatures: Sequence[bytes]) -> None:
         signature = signatures[which] if which < len(signatures) else b""
         if not secp256k1.schnorr_verify(graph.terms.claimant.claim, graph.silence_digest(which), signature):
             raise InvalidInputError("claim of silence", f"set {which}", "the claimant's signature")
+
+
+DisproofSignatures = Mapping[tuple[int, bool, int], bytes]
+"""The verifier's signature of each disproof: range, whether of a claim of silence's, group."""
+
+
+def presign_disproofs(graph: LeafGraph, secret: bytes) -> DisproofSignatures:
+    """Return the verifier's signatures of every disproof: with them a watcher disproves that holds no secret.
+
+    Each pays the verifier, so they may be published. secret: of its ``escrow`` key.
+    """
+    places = range(len(graph.terms.claim.groups))
+    return {
+        (number, silent, place): secp256k1.schnorr_sign(secret, graph.disproof_digest(number, place, silent=silent))
+        for number, silent, place in product(range(len(graph.terms.claim.payouts)), (False, True), places)
+    }
+
+
+def disproof_of(graph: LeafGraph, claim: Transaction, signatures: DisproofSignatures) -> Transaction | None:
+    """Return what disproves a claim, None of a right one: from the chain and what the verifier published alone.
+
+    Raises InvalidInputError for another transaction.
+    """
+    read = read_claim(graph, claim)
+    place = graph.terms.claim.first_wrong(read.said, read.number)
+    return None if place is None else build_disproof(graph, read, place, signatures[read.number, read.silent, place])
 
 
 # ---- made

@@ -8,15 +8,16 @@ leaf holds, whatever witness it is given: hints that the disprover supplies have
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from btcfi.disputes.claims import Outcomes
 from btcfi.disputes.leaves import words as w
 from btcfi.disputes.leaves.emitter import Emitter, Opcode
 from btcfi.disputes.leaves.program import (
@@ -31,8 +32,12 @@ from btcfi.disputes.leaves.program import (
     word_digits,
 )
 from btcfi.disputes.leaves.words import Signed, Word
+from btcfi.disputes.payoffs.expression import Outcomes
 from btcfi.errors import InvalidInputError
-from btcfi.units import Sats
+from btcfi.hashes import tagged_hash
+from btcfi.units import Hash32, Sats
+
+_CLAIM_TAG: Final = "BTCFi/dispute/leaf-claim/v1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,19 @@ class LeafClaim:
     starts: tuple[int, ...]
     """The least answer of each range."""
     payouts: tuple[Sats, ...]
+
+    @cached_property
+    def id(self) -> Hash32:
+        """What it computes, how it is parted and what it pays: equal ones have byte-equal leaves."""
+        program = self.program
+        said = {
+            "inputs": program.inputs, "result": program.result,
+            "steps": [(one.name, one.kind.value, one.operands) for one in program.steps],
+            "bounds": {name: (one.low, one.high) for name, one in program.bounds.items()},
+            "groups": [(one.output, one.reads) for one in self.groups],
+            "starts": self.starts, "payouts": self.payouts,
+        }  # fmt: skip
+        return tagged_hash(_CLAIM_TAG, json.dumps(said, sort_keys=True, separators=(",", ":")).encode())
 
     @property
     def words(self) -> tuple[str, ...]:

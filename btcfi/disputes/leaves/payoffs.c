@@ -20,6 +20,11 @@ u32 capped_put(u32 s, u32 strike, u32 cap) { return smaller(above(strike, s), ca
 u32 binary_call(u32 s, u32 strike) { u32 c = s < strike; OPAQUE(c); return c ^ 1; }
 
 u32 sum2(u32 a, u32 b) { return a + b; }
+u32 sum3(u32 a, u32 b, u32 c) { return a + b + c; }
+u32 sum4(u32 a, u32 b, u32 c, u32 d) { return a + b + c + d; }
+u32 sum5(u32 a, u32 b, u32 c, u32 d, u32 e) { return a + b + c + d + e; }
+u32 sum6(u32 a, u32 b, u32 c, u32 d, u32 e, u32 f) { return a + b + c + d + e + f; }
+u32 sum7(u32 a, u32 b, u32 c, u32 d, u32 e, u32 f, u32 g) { return a + b + c + d + e + f + g; }
 u32 sum8(u32 a, u32 b, u32 c, u32 d, u32 e, u32 f, u32 g, u32 h) { return a + b + c + d + e + f + g + h; }
 
 u32 median3(u32 a, u32 b, u32 c) { return larger(smaller(a, b), smaller(larger(a, b), c)); }

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from btcfi.disputes.claims import Ranges
+from btcfi.disputes.garbled.deal import Kind, Payoff
 from btcfi.disputes.leaves.judge import LeafClaim, leaf_claim
 from btcfi.disputes.leaves.program import OUTCOME_BITS, Operand, compile_words
 from btcfi.errors import InvalidInputError
@@ -49,6 +50,41 @@ WORDS: Final[Mapping[str, tuple[int, ...]]] = {
     ),
     "sum2": (
         0x00A58533,
+        0x00008067,
+    ),
+    "sum3": (
+        0x00A58533,
+        0x00C50533,
+        0x00008067,
+    ),
+    "sum4": (
+        0x00A58533,
+        0x00D60633,
+        0x00C50533,
+        0x00008067,
+    ),
+    "sum5": (
+        0x00A58533,
+        0x00D60633,
+        0x00C50533,
+        0x00E50533,
+        0x00008067,
+    ),
+    "sum6": (
+        0x00A58533,
+        0x00D60633,
+        0x00C50533,
+        0x00F70733,
+        0x00E50533,
+        0x00008067,
+    ),
+    "sum7": (
+        0x00A58533,
+        0x00D60633,
+        0x00F70733,
+        0x00C50533,
+        0x01070733,
+        0x00E50533,
         0x00008067,
     ),
     "sum8": (
@@ -99,9 +135,27 @@ WORDS: Final[Mapping[str, tuple[int, ...]]] = {
 STEP_BITS: Final = 6
 """A capped call's or put's step: 64 dollars."""
 
-SUMS: Final = {1: "price", 2: "sum2", 8: "sum8"}
+SUMS: Final = {1: "price", **{events: f"sum{events}" for events in range(2, 9)}}
 MEDIAN_EVENTS: Final = 3
 KNOCK_OUT_EVENTS: Final = 3
+
+
+def claim_of(payoff: Payoff, events: int, *, reads: int | None = None) -> LeafClaim:
+    """Return the claim of a payoff, the same as its circuit's (``Payoff.claim``). Raises InvalidInputError.
+
+    Not there: a median of other than three, and a knock-out of other than three or from above.
+    """
+    needed = {Kind.PRICE: 1, Kind.MEDIAN: MEDIAN_EVENTS, Kind.KNOCK_OUT: KNOCK_OUT_EVENTS}.get(payoff.kind, events)
+    if events != needed:
+        raise InvalidInputError("events", f"{events} of a {payoff.kind}", str(needed))
+    if payoff.barrier is not None:
+        if not payoff.barrier.up:
+            raise InvalidInputError("barrier", "from above", "from below: no other is compiled")
+        one = payoff.barrier
+        return knock_out_claim(payoff.ranges, barrier=one.level, rebate=one.rebate, reads=reads)
+    if payoff.kind is Kind.MEAN:
+        return mean_claim(payoff.ranges, events, reads=reads)
+    return price_claim(payoff.ranges) if payoff.kind is Kind.PRICE else median_claim(payoff.ranges, reads=reads)
 
 
 def price_claim(ranges: Ranges) -> LeafClaim:
@@ -110,12 +164,12 @@ def price_claim(ranges: Ranges) -> LeafClaim:
 
 
 def mean_claim(ranges: Ranges, events: int, *, reads: int | None = None) -> LeafClaim:
-    """Return the claim of a payoff of the mean of 1, 2 or 8 prices, to the nearest dollar, half a dollar up.
+    """Return the claim of a payoff of the mean of 1 to 8 prices, to the nearest dollar, half a dollar up.
 
-    reads: as of ``groups_of``. Raises InvalidInputError for another number: the compiler put no other into registers.
+    reads: as of ``groups_of``. Raises InvalidInputError for another number: more would not be in registers.
     """
     if events not in SUMS:
-        raise InvalidInputError("events", str(events), "1, 2 or 8")
+        raise InvalidInputError("events", str(events), "1 to 8")
     starts = tuple(max(0, (2 * one * events - events + 1) // 2) for one in ranges.starts)
     return _ranged(SUMS[events], events, ranges, starts, reads=reads)
 

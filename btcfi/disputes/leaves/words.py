@@ -128,6 +128,19 @@ def value_of(signed: Signed) -> int:
     return sum(one.digit << DIGIT_BITS * place for place, one in enumerate(digits))
 
 
+def has_signed(word: Word, signed: Signed) -> bool:
+    """Return whether a signature is a word's: every link leads to its chain's end, and the checksum is right."""
+    if len(signed) != len(word.ends) or any(not 0 <= one.digit <= TOP or len(one.link) != LINK_SIZE for one in signed):
+        return False
+    for one, end in zip(signed, word.ends, strict=True):
+        link = one.link
+        for _ in range(TOP - one.digit):
+            link = hash160(link)
+        if link != end:
+            return False
+    return tuple(one.digit for one in signed) == digits_of(value_of(signed), word.digits)
+
+
 # ---- the witness, both ways
 
 
@@ -192,17 +205,17 @@ def items_of(words: Sequence[Sequence[Word]]) -> list[None]:
     return [None] * sum((1 + len(signers)) * len(signers[0].ends) for signers in words)
 
 
-def emit_digits(emitter: Emitter, signers: Sequence[Word], *, sized: bool = False) -> None:
+def emit_digits(emitter: Emitter, signers: Sequence[Word], *, sized: int = 0) -> None:
     """Check each digit's links against the chains' ends, and put the digits on the alt stack, the least first.
 
     signers: one word's keys: all must have signed the same. A digit over 7 counts as 7, a negative one fails in PICK.
-    sized: the first signer's links must have 20 bytes. Who makes a chain can begin it with any bytes, and what shows
-    them again would be relayed by nobody if they were over 80.
+    sized: of so many signers, the first ones, links must have 20 bytes. Who makes a chain can begin it with any bytes,
+    and what shows them again would be relayed by nobody if they were over 80.
     """
     for ends in zip(*[one.ends for one in signers], strict=True):
         emitter.number(TOP).op(Opcode.MIN, Opcode.TO_ALT)
         for place, end in enumerate(ends):
-            if sized and place == 0:
+            if place < sized:
                 emitter.op(Opcode.SIZE).number(LINK_SIZE).op(Opcode.NUMEQUALVERIFY)
             emitter.op(*[Opcode.DUP, Opcode.HASH160] * TOP, Opcode.FROM_ALT, Opcode.DUP, Opcode.TO_ALT, Opcode.PICK)
             emitter.data(end).op(Opcode.EQUALVERIFY, *[Opcode.DROP2] * (BASE // 2))

@@ -25,7 +25,14 @@ from btcfi.contracts.mandate import (
     encode_signed_mandate,
     sign_mandate,
 )
-from btcfi.contracts.mandate_drafts import CAREFUL_FIXINGS, FEED, careful_books, careful_mandate, simulation_mandate
+from btcfi.contracts.mandate_drafts import (
+    CAREFUL_FIXINGS,
+    FEED,
+    careful_books,
+    careful_disputes,
+    careful_mandate,
+    simulation_mandate,
+)
 from btcfi.contracts.messages import Role, decode_offer
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import Announcement, check_announcement
@@ -90,10 +97,14 @@ def new(
     books: Annotated[
         bool, typer.Option("--books", help="Allow net books, too, within narrow bounds of their own.")
     ] = False,
+    disputes: Annotated[
+        bool, typer.Option("--disputes", help="Allow disputed contracts, too, within narrow bounds of their own.")
+    ] = False,
     proposer: Annotated[
         list[str] | None,
         typer.Option(
-            "--proposer", help="With --books: an identity whose proposals may be answered; repeat; default: any."
+            "--proposer",
+            help="With --books, --disputes: an identity whose proposals may be answered; repeat; default: any.",
         ),
     ] = None,
     like: Annotated[str, typer.Option("--like", help="simulation: allow everything, on regtest alone.")] = "",
@@ -117,16 +128,19 @@ def new(
         raise InvalidInputError("--like", repr(like), SIMULATION)
     roles = [choice(Role, "--role", one) for one in role or ("buyer", "seller")]
     fixings = _fixings(fixing or [], [one.event.fixing for one in announced])
-    if proposer and not books:
-        raise InvalidInputError("--proposer", "without --books", "--books, which it is about")
-    rule = None
+    if proposer and not (books or disputes):
+        raise InvalidInputError("--proposer", "without --books or --disputes", "one of them, which it is about")
+    known = [hexadecimal(32).read(one, "--proposer") for one in proposer or ()]
+    rules: dict[str, Any] = {}
     if books:
-        known = [hexadecimal(32).read(one, "--proposer") for one in proposer or ()]
-        rule = careful_books(roles=roles, programs=[load_program(BOOK_PROGRAM).program_hash], proposers=known)
+        programs = [load_program(BOOK_PROGRAM).program_hash]
+        rules["books"] = careful_books(roles=roles, programs=programs, proposers=known)
+    if disputes:
+        rules["disputes"] = careful_disputes(roles=roles, proposers=known)
     if like:
-        draft = replace(simulation_mandate(**common), books=rule)
+        draft = replace(simulation_mandate(**common), **rules)
     else:
-        draft = careful_mandate(**common, roles=roles, fixings=fixings, books=rule)
+        draft = careful_mandate(**common, roles=roles, fixings=fixings, **rules)
     _write_draft(out, encode_mandate(draft))
     say(
         {"draft": out, "number": draft.number, "next": f"read it, then btcfi party mandate sign {out}"},

@@ -210,10 +210,10 @@ def mandate_screen(mandate: Mapping[str, object], before: SignedMandate | None) 
 
 
 def _said(mandate: Mapping[str, object]) -> dict[str, object]:
-    """Return a mandate with what it says of the fields that it lacks: any fixing, its step's most, no books."""
+    """Return a mandate with what it says of fields that it lacks: any fixing, its step's most, no books or disputes."""
     step = mandate.get("step_basis_points")
     lacking = {"tolerance_basis_points": [0, step[1]]} if isinstance(step, list) else {}
-    return {"fixings": [], **lacking, "books": None, **mandate}
+    return {"fixings": [], **lacking, "books": None, "disputes": None, **mandate}
 
 
 def rows_screen(title: str, rows: Mapping[str, str]) -> str:

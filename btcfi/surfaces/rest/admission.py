@@ -27,6 +27,7 @@ from btcfi.surfaces.rest.turns import Room, Turns
 PROOFS: Final = "/api/v1/proofs/verify"
 OFFERS: Final = "/api/v1/offers"
 LETTERS: Final = "/api/v1/letters"
+DISPUTES: Final = "/api/v1/disputes"
 JSON: Final = "application/json"
 EVENTS: Final = "text/event-stream"
 
@@ -205,6 +206,7 @@ class Admission:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         larger = {
             PROOFS: self._limits.proof_bytes, OFFERS: self._limits.offers_bytes, LETTERS: self._limits.letter_bytes,
+            DISPUTES: self._limits.dispute_bytes,
         }  # fmt: skip
         limit = larger.get(path, self._limits.body_bytes)
         return self._bodies.of(scope, receive, caller=caller.counted, limit=limit, stranger=caller.anonymous)

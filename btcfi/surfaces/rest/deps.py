@@ -68,6 +68,8 @@ class Limits:
     """Of any request but a proof to verify."""
     proof_bytes: int = 4 << 20
     """The library's own limit of a proof file."""
+    dispute_bytes: int = 1 << 20
+    """Of the public part of a disputed contract: ``btcfi.disputes.public.MAX_BYTES``."""
     anonymous_requests_per_minute: int = 600
     """Of one address without a key; a keyed caller's limit stands in its key."""
     requests_at_once: int = 16

@@ -13,7 +13,7 @@ from btcfi.errors import InvalidInputError
 from btcfi.options.order import read_body
 from btcfi.surfaces.rest.problems import unreadable
 
-OWN_READER: Final = ("/proofs/verify", "/offers", "/letters")
+OWN_READER: Final = ("/proofs/verify", "/offers", "/letters", "/disputes")
 """What has a reader of its own, in a thread: it may be of megabytes, and a proof's refusal is the answer."""
 
 

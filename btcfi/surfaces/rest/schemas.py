@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from btcfi.adapters.store.options.tables import OptionState, SettlementState
+from btcfi.disputes.garbled.game import Stage
 from btcfi.errors import InvalidInputError
 from btcfi.options.order import Number, parse_dollars, parse_quantity
 from btcfi.surfaces.rest.times import iso, parse_time
@@ -518,6 +519,97 @@ class SettlementPage(Answer):
 
     items: list[Settlement]
     """The settlements."""
+    next_cursor: str | None
+    """Names the next page; null on the last."""
+
+
+class DisputeSummary(Answer):
+    """A disputed contract under watch, as the list has it."""
+
+    id: str
+    """Of its public part, in hex."""
+    contract_id: str
+    """As both its sides call it, in hex."""
+    state: Stage
+    """Where the chain shows it."""
+    opening_txid: str
+    """What opens it."""
+    walked_height: int
+    """The last block that was looked at for it."""
+    moved_height: int | None
+    """The block that brought it where it stands; null before its opening."""
+    claimed_range: int | None
+    """The range that was claimed; null before a claim."""
+    deadline_height: int | None
+    """The last block that is safe for who is to move; null where nobody has to."""
+    created_at_unix: int
+    """When it was put under watch, in seconds since 1970."""
+
+
+class DisputeMove(Answer):
+    """What a side can send by itself where a contract stands."""
+
+    party: str
+    """The claimant or the verifier."""
+    transaction: str
+    """What it sends."""
+    since_height: int
+    """The first block that can hold it."""
+    until_height: int | None
+    """The last block in which the other side can send nothing beside it; null: it never can."""
+    since_unix: int
+    """About when that first block comes, at ten minutes a block, in seconds since 1970."""
+    until_unix: int | None
+    """About when that last block comes."""
+
+
+class DisputeTransaction(Answer):
+    """A transaction that brought a contract on."""
+
+    state: Stage
+    """Where it brought it."""
+    txid: str
+    """In display order."""
+    height: int
+    """Of its block."""
+
+
+class Dispute(DisputeSummary):
+    """A disputed contract under watch."""
+
+    tip_height: int
+    """The newest block that is known."""
+    lazy: bool
+    """Whether a claim shows its digits only once it is challenged."""
+    ranges: int
+    """How many ranges can be claimed."""
+    collateral_sats: int
+    """The most that the verifier can be owed."""
+    bond_sats: int
+    """The claimant's, lost by a false claim."""
+    challenge_bond_sats: int
+    """The verifier's, lost by a challenge of a right claim; 0 of a contract that is not lazy."""
+    claimed_sats: int | None
+    """What the claimed range pays the verifier."""
+    silence_height: int
+    """From here on the verifier may claim silence."""
+    refund_height: int
+    """From here on the claimant takes back what nobody claimed."""
+    dispute_blocks: int
+    """Between a claim and its payout."""
+    waits_for: str | None
+    """Who is to move now; null at an end and before the opening."""
+    moves: list[DisputeMove]
+    """What each side can still send, the earliest first."""
+    transactions: list[DisputeTransaction]
+    """What brought it where it stands, the opening first."""
+
+
+class DisputePage(Answer):
+    """Some disputed contracts, newest first."""
+
+    items: list[DisputeSummary]
+    """The contracts."""
     next_cursor: str | None
     """Names the next page; null on the last."""
 

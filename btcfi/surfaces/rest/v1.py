@@ -29,6 +29,7 @@ from btcfi.pricing.premium import to_cents
 from btcfi.surfaces.rest import reads, schemas
 from btcfi.surfaces.rest.auth import ROLE, Operator, Reader, Trader, sight_of
 from btcfi.surfaces.rest.deps import OPERATE, READ, TRADE, Deps
+from btcfi.surfaces.rest.disputes import add_disputes
 from btcfi.surfaces.rest.idempotency import IdempotencyKey
 from btcfi.surfaces.rest.market import MarketReader
 from btcfi.surfaces.rest.minutes import add_minutes
@@ -103,6 +104,7 @@ def router(deps: Deps, market: MarketReader) -> APIRouter:
     _settlements(routes, deps)
     _rest(routes, deps, market)
     add_minutes(routes, deps)
+    add_disputes(routes, deps)
     return routes
 
 
@@ -317,13 +319,13 @@ def check_document(body: bytes, depth: Literal["execute", "sample", "paths"], de
 
 def check(body: bytes, depth: Literal["execute", "sample", "paths"], deps: Deps) -> schemas.Check:
     """Return what a verifier says of a proof file."""
-    from btcfi.proofs import settlement_proof  # noqa: PLC0415 - the interpreter compiles when it is first imported
+    from btcfi.proofs import settlement_proof, table_file  # noqa: PLC0415 - the interpreter compiles at first import
     from btcfi.vm.program import program_of_proof  # noqa: PLC0415 - as above
 
     try:
-        proof = settlement_proof.from_json(body)
+        proof = table_file.proof_in(body)
         program = program_of_proof(proof.program_name, proof.program_hash, deps.programs)
-        found = settlement_proof.examine(proof, program, depth=settlement_proof.Depth(depth))
+        found = table_file.examine_any(proof, program, depth=settlement_proof.Depth(depth))
     except BtcfiError as e:
         # whatever is wrong with the file is the answer to the question that was asked
         return schemas.Check(

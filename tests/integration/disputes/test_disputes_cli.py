@@ -7,12 +7,16 @@ from typer.testing import CliRunner
 
 from btcfi.adapters.keystore import LEAST_N, create_keystore
 from btcfi.adapters.party.identity import IDENTITY_FILE
+from btcfi.adapters.party.owner import Owner
 from btcfi.adapters.party.store import PartyStore
+from btcfi.contracts.mandate import OutsideMandateError
 from btcfi.contracts.messages import encode_announcement, encode_attestation
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.surfaces import dispute_cli
 from tests.support.chain import chain
+from tests.support.dispute_stage import mandated
 from tests.support.disputing import RANGES, Dispute
+from tests.support.mandates import own
 
 pytestmark = pytest.mark.integration
 
@@ -25,6 +29,30 @@ def wallet(tmp_path, monkeypatch):
     with chain("embedded", tmp_path / "node") as funded:
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
         yield funded
+
+
+def folders(wallet, tmp_path, oracles):
+    """Both parties' folders, with coins and a mandate of before; returns their owners."""
+    owners = {}
+    for who in ("p", "v"):
+        store = PartyStore(tmp_path / who)
+        store.folder.mkdir(mode=0o700)
+        keys = create_keystore(store.keystore_path, PASSPHRASE, cost=LEAST_N)
+        create_keystore(store.folder / IDENTITY_FILE, PASSPHRASE, cost=LEAST_N)
+        wallet.coins_for(keys.wallet_key(0).script, [30_000_000, 2_000_000, 2_000_000])
+        owners[who] = Owner(store, keys)
+        own(owners[who], mandated(oracles, disputes=None))
+    return owners
+
+
+def written(box, option, messages):
+    """Options that name a file for each message."""
+    words = []
+    for place, one in enumerate(messages):
+        file = box / f"{option}-{place}.json"
+        file.write_text(json.dumps(one))
+        words += [f"--{option}", file]
+    return words
 
 
 def test_two_folders_play_a_contract_through_the_command_line(wallet, tmp_path):
@@ -43,28 +71,28 @@ def test_two_folders_play_a_contract_through_the_command_line(wallet, tmp_path):
         assert done.exit_code == 0, (done.output, done.exception)
         return json.loads(done.stdout)
 
-    for who in ("p", "v"):
-        store = PartyStore(tmp_path / who)
-        store.folder.mkdir()
-        keys = create_keystore(store.keystore_path, PASSPHRASE, cost=LEAST_N)
-        create_keystore(store.folder / IDENTITY_FILE, PASSPHRASE, cost=LEAST_N)
-        wallet.coins_for(keys.wallet_key(0).script, [30_000_000, 2_000_000, 2_000_000])
     oracles = Dispute()
-    payoff, announced = box / "payoff.json", []
-    for place, one in enumerate(oracles.announcements[0]):
-        file = box / f"announcement-{place}.json"
-        file.write_text(json.dumps(encode_announcement(one)))
-        announced += ["--announcement", file]
+    owners = folders(wallet, tmp_path, oracles)
+    payoff = box / "payoff.json"
+    announced = written(box, "announcement", [encode_announcement(one) for one in oracles.announcements[0]])
     payoff.write_text(json.dumps({
         "kind": "price", "barrier": None,
         "ranges": {"starts_usd": list(RANGES.starts), "payouts_sats": list(RANGES.payouts)},
     }))  # fmt: skip
     here = wallet.node.block_count()
-    name = run(
-        "p", "propose", payoff, *announced, "--threshold", 2, "--premium-sats", 300_000, "--silence-height", here + 10,
+    proposing = [
+        "propose", payoff, *announced, "--threshold", 2, "--premium-sats", 300_000, "--silence-height", here + 10,
         "--refund-height", here + 20, "--dispute-blocks", 2, "--out", box / "1.json",
-    )["dispute"]  # fmt: skip
+    ]  # fmt: skip
+    run("p", *proposing, "--yes", error=OutsideMandateError)  # a mandate of before has no word of disputes
+    for one in owners.values():
+        own(one, mandated(oracles))
+    run("p", *proposing, error=InvalidInputError)  # nobody is at the terminal to be asked
+    name = run("p", *proposing, "--yes")["dispute"]
     run("v", "accept", box / "1.json", *announced, "--yes", "--out", box / "2.json")
+    run("v", "message", name[:8], "acceptance", "--out", box / "2-again.json")
+    assert json.loads((box / "2-again.json").read_bytes()) == json.loads((box / "2.json").read_bytes())
+    run("v", "message", name[:8], "claims", "--out", box / "claims.json", error=NotFoundError)
     for step, who in enumerate("pvpvp", start=2):
         run(who, "sign", box / f"{step}.json", "--yes", "--out", box / f"{step + 1}.json")
     assert "opening_txid" in run("v", "sign", box / "7.json", "--yes")
@@ -73,11 +101,9 @@ def test_two_folders_play_a_contract_through_the_command_line(wallet, tmp_path):
     assert (row["stage"], row["you"], row["dispute"]) == ("open", "verifier", name)
     assert [one["side"] for one in row["clock"]] == ["claimant", "verifier", "claimant"]
     assert row["clock"][0]["until"] == here + 10
-    attested = []
-    for place, one in oracles.attestations([SPOT])[0].items():
-        file = box / f"attestation-{place}.json"
-        file.write_text(json.dumps(encode_attestation(one)))
-        attested += ["--attestation", file]
+    attested = written(
+        box, "attestation", [encode_attestation(one) for one in oracles.attestations([SPOT])[0].values()]
+    )
     run("p", "claim", name, error=NotFoundError)
     (row,) = run("p", "watch", *attested, "--json")["disputes"]
     assert (row["sent"], row["problem"]) == ("claim", "")
@@ -85,7 +111,7 @@ def test_two_folders_play_a_contract_through_the_command_line(wallet, tmp_path):
     (row,) = run("v", "watch", *attested, "--json")["disputes"]
     assert (row["stage"], row["range"], row["verdict"], row["sent"]) == ("claimed", RIGHT, "right", "")
     wallet.mine()
-    (row,) = run("p", "watch", "--json")["disputes"]
+    (row,) = run("p", "watch", "--feerate", 5_000, "--json")["disputes"]
     assert row["sent"] == "payout"
     wallet.mine()
     (row,) = run("v", "watch", "--json")["disputes"]

@@ -4,6 +4,7 @@ import pytest
 
 from btcfi import secp256k1
 from btcfi.bitcoin import taproot
+from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.disputes.claims import knock_out_claim, mean_claim
 from btcfi.disputes.garbled.presign import (
@@ -99,6 +100,30 @@ def test_a_false_claim_loses_its_escrow_whichever_two_oracles_it_rests_on(wallet
     for _ in range(dispute.blocks):
         wallet.mine()
     assert "missing" in refused(wallet, payout) or "spent" in refused(wallet, payout)
+
+
+@pytest.mark.parametrize("depth", range(1, 7))
+def test_a_reorganisation_of_claim_and_disproof_leaves_the_payout_refused(wallet, depth):
+    """The last block undone is that of neither, of the disproof, of both, for each depth up to six."""
+    dispute = ready(wallet)
+    claim = dispute.claimed(0, dispute.attested([SPOT]))
+    with_child(wallet, claim, dispute.p.wallet)
+    _, judgement = judged(dispute, claim)
+    disproof = build_disproof(
+        dispute.graph, claim, fault=judgement.secret, escrow=dispute.v.escrow, script=dispute.v.wallet.script,
+        fee=Sats(600), entropy=secret("nonce") + secret("nonces"),
+    )  # fmt: skip
+    wallet.node.send(disproof)
+    wallet.mine(5)
+    wallet.node.invalidate(wallet.node.block_hash(wallet.node.block_count() + 1 - depth))
+    # to another address: the same block again, in the same second, would be the invalid one
+    wallet.node.generate(dispute.blocks + depth, encode_address(dispute.v.wallet.script))
+    assert wallet.confirmations(disproof.txid) >= dispute.blocks
+    payout = build_payout(
+        dispute.graph, claim, payout=dispute.p.payout, script=dispute.p.wallet.script, fee=Sats(400)
+    )  # fmt: skip
+    found = refused(wallet, payout)
+    assert "missing" in found or "spent" in found
 
 
 def test_no_price_is_claimed_that_nobody_attested(wallet):

@@ -1,121 +1,34 @@
 """Two parties on two folders play a disputed contract by messages: each step from the disk, as after a kill."""
 
-import json
 import shutil
 
 import pytest
 
 from btcfi import secp256k1
-from btcfi.adapters.keystore import LEAST_N, create_keystore
-from btcfi.adapters.party import dispute_desk, dispute_files
-from btcfi.adapters.party.dispute_desk import ClaimedOtherError, DisputeDesk, TooManyCutsError
+from btcfi.adapters.party import dispute_deals, dispute_files
+from btcfi.adapters.party.agreements import StepOutOfOrderError
+from btcfi.adapters.party.dispute_claims import ClaimedOtherError
+from btcfi.adapters.party.dispute_deals import TooManyCutsError
 from btcfi.adapters.party.dispute_files import OtherMessageError
-from btcfi.adapters.party.store import PartyStore
-from btcfi.adapters.party.wallet import PartyWallet
 from btcfi.bitcoin.fees import SatsPerKvb
-from btcfi.bitcoin.transaction import Transaction
-from btcfi.disputes.claims import mean_claim
 from btcfi.disputes.garbled import deal_messages as wire
-from btcfi.disputes.garbled.deal import Draft, Kind, Payoff
 from btcfi.disputes.garbled.game import Stage
 from btcfi.disputes.garbled.setup import Verdict
 from btcfi.errors import ConflictError
-from btcfi.units import Height, Sats, UnixSeconds
+from btcfi.units import Sats
 from tests.support.chain import chain
-from tests.support.disputing import RANGES, Dispute, secret
+from tests.support.dispute_stage import BLOCKS, Table, lied, mailed
+from tests.support.disputing import secret
 
 pytestmark = pytest.mark.integration
 
 SPOT, RIGHT = 67_890, 8
-NOW = 1_790_000_000
-BLOCKS = 3
 
 
 @pytest.fixture(scope="module")
 def wallet(tmp_path_factory):
     with chain("embedded", tmp_path_factory.mktemp("embedded")) as funded:
         yield funded
-
-
-class Table:
-    """Two folders, opened anew at every step, and a mailbox of JSON texts."""
-
-    def __init__(self, wallet, folder, *, lazy=False, minutes=1):
-        self.wallet, self.folder, self.lazy = wallet, folder, lazy
-        claim = mean_claim(RANGES, minutes) if minutes > 1 else None
-        self.oracles = Dispute(claim, claim_height=1 if lazy else 0)
-        self.minutes = minutes
-        self.keys = {}
-        self.identity = secret("identity", str(folder))
-        for name in ("p", "v"):
-            store = PartyStore(self.home(name))
-            store.folder.mkdir(parents=True)
-            self.keys[name] = create_keystore(store.keystore_path, "a long passphrase", cost=LEAST_N)
-            script = self.desk(name)._wallet.script
-            wallet.coins_for(script, [30_000_000, 2_000_000, 2_000_000, 2_000_000])
-
-    def home(self, name):
-        return self.folder / name
-
-    def desk(self, name, at=None, machine=""):
-        """A party's desk on its folder, as after a restart; ``at``: on a copy of it, on another machine."""
-        store = PartyStore(at or self.home(name))
-        keystore = self.keys[name[0]]
-        runtime = self.folder / f"run-{name[0]}{machine}"
-        runtime.mkdir(mode=0o700, exist_ok=True)
-        return DisputeDesk(
-            store, keystore, self.wallet.node, wallet=PartyWallet(store, keystore, self.wallet.node),
-            rate=SatsPerKvb(2_000), clock=lambda: NOW, runtime=runtime,
-        )  # fmt: skip
-
-    def draft(self, **changed):
-        here = self.wallet.node.block_count()
-        given = {
-            "payoff": Payoff(kind=Kind.MEAN if self.minutes > 1 else Kind.PRICE, ranges=RANGES),
-            "events": self.oracles.announcements, "threshold": 2, "collateral": Sats(16_000_000),
-            "bond": Sats(2_000_000), "challenge_bond": Sats(50_000 if self.lazy else 0),
-            "claim_height": Height(here + 2 if self.lazy else 0), "silence_height": Height(here + 10),
-            "refund_height": Height(here + 20), "dispute_blocks": BLOCKS, "fee": Sats(400), "premium": 300_000,
-            "rate": SatsPerKvb(2_000), "valid_until": UnixSeconds(NOW + 3_600),
-        }  # fmt: skip
-        return Draft(**given | changed)
-
-    def steps(self, **changed):
-        """Every message in its order, each by a desk that was opened for it."""
-        message = self.desk("p").propose(self.draft(**changed), identity_secret=self.identity)
-        yield "v", message
-        message = self.desk("v").accept(mailed(message), self.oracles.announcements)
-        for name in ("p", "v", "p", "v", "p", "v"):
-            yield name, message
-            message = self.desk(name).sign(mailed(message), identity_secret=self.identity if name == "p" else None)
-            if isinstance(message, Transaction):
-                yield "", message
-
-    def opened(self, **changed):
-        """Play all messages and mine the opening; returns the contract's name."""
-        *_, (_, opening) = self.steps(**changed)
-        self.wallet.mine()
-        assert self.wallet.confirmations(opening.txid) == 1
-        return self.desk("p").files.names()[-1]
-
-    def attest(self, name, outcomes, oracles=None):
-        """Give a party what these oracles attest."""
-        desk = self.desk(name)
-        for event in self.oracles.attestations(outcomes, oracles):
-            for one in event.values():
-                assert desk.keep(one)
-
-    def look(self, name):
-        (report,) = self.desk(name).watch()
-        assert report.problem == ""
-        return report
-
-    def mined(self, blocks=1):
-        self.wallet.mine(blocks)
-
-
-def mailed(message):
-    return json.loads(json.dumps(message))
 
 
 @pytest.fixture
@@ -143,13 +56,12 @@ def test_a_contract_is_agreed_by_messages_claimed_rightly_and_paid(table):
 
 def test_the_two_folders_have_no_secret_in_common(table):
     table.opened()
-    seeds = {
-        one: {path.read_bytes() for path in table.home(one).rglob("*") if path.suffix in {".seed", ".json"}}
-        for one in "pv"
-    }  # fmt: skip
-    assert not seeds["p"] & seeds["v"]
+    assert table.shared() == []
     assert {path.name for path in table.home("p").rglob("*.seed")} == {"claimant.seed"}
     assert {path.name for path in table.home("v").rglob("*.seed")} == {"verifier.seed"}
+    seed = next(table.home("p").rglob("*.seed"))
+    shutil.copy(seed, table.home("v") / "disputes" / "other.seed")
+    assert len(table.shared()) == 1
 
 
 def test_each_message_answered_again_gets_the_same_answer_from_a_desk_that_was_restarted(table):
@@ -193,8 +105,8 @@ def test_a_side_killed_after_any_write_goes_on_with_the_same_words(table, monkey
                 break
             finally:
                 monkeypatch.setattr(dispute_files, "write_private", whole)
-    # count, seed, both halves; then what came and the answer, and beside them the fault point and two starts
-    assert killed == 4 + 2 * 6 + 3
+    # count, seed, start, both halves; then what came and the answer, and beside them the fault point
+    assert killed == 5 + 2 * 6 + 1
     ledger = table.desk("v").files
     assert (ledger.count_all("cuts"), ledger.count("faults")) == (1, 1)
 
@@ -219,7 +131,7 @@ def test_a_verifier_restored_from_a_copy_has_other_keys_and_another_cut(table):
 
 
 def test_cuts_are_counted_by_counterparty_across_restarts(table, monkeypatch):
-    monkeypatch.setattr(dispute_desk, "MAX_CUTS", 2)
+    monkeypatch.setattr(dispute_deals, "MAX_CUTS", 2)
     for attempt in range(2):
         message = table.desk("p").propose(table.draft(premium=attempt + 1), identity_secret=table.identity)
         half = table.desk("v").accept(mailed(message), table.oracles.announcements)
@@ -242,7 +154,7 @@ def test_a_fault_point_that_was_seen_before_is_refused(table):
             break
     letter = wire.decode_letter(message)
     desk = table.desk("v")
-    made = desk._deal(desk.files.names()[0])
+    made = desk.room.deal(desk.files.names()[0])
     fault = wire.decode_letter(message).data[33 * (made.subject.secrets - 1) : 33 * made.subject.secrets]
     assert secp256k1.is_point(fault)
     desk.files.row("faults", fault[1:].hex(), {"contract": "another"}, "another")
@@ -282,7 +194,7 @@ def test_a_copy_on_another_machine_sends_no_claim_beside_one_that_waits_or_is_in
     with pytest.raises(ConflictError, match="something else waits"):
         other.claim(name)
     table.mined()
-    with pytest.raises(dispute_desk.StepOutOfOrderError):
+    with pytest.raises(StepOutOfOrderError):
         other.claim(name)
     (seen,) = other.watch()
     assert (seen.position.last.txid, seen.sent) == (claimed.txid, "")
@@ -299,20 +211,6 @@ def test_a_claim_that_a_reorganisation_takes_back_is_made_again_the_same(table):
     assert table.desk("p").claim(name).txid == claimed.txid
     table.mined(2)
     assert table.look("v").position.claim.txid == claimed.txid
-
-
-def lied(table, name, number):
-    """The claimant claims another range, with all of its folder's secrets."""
-    desk = table.desk("p")
-    made = desk._deal(name)
-    _, graph = desk._graph(name, made)
-    claim = dispute_desk.presign.build_claim(
-        graph, desk._claims(name, graph), desk._garbler(name, made), number=number, attested=desk._attested(graph),
-        claim=desk._own(name)["claim"], silent=desk._position(name, graph).stage is Stage.SILENT,
-    )  # fmt: skip
-    desk._send(name, claim)
-    table.mined()
-    return claim
 
 
 def test_a_false_claim_is_disproved_by_the_watcher(table):
@@ -427,7 +325,7 @@ def test_an_opening_that_was_signed_and_not_sent_is_cancelled_by_its_own_coins(t
         if name == "v" and message["type"] == wire.FUNDING:
             break
     name = table.desk("p").files.names()[0]
-    with pytest.raises(dispute_desk.StepOutOfOrderError):
+    with pytest.raises(StepOutOfOrderError):
         table.desk("p").withdraw(name)
     home = table.desk("p").cancel(name)
     table.mined()

@@ -61,7 +61,41 @@ int main(void) {
     OUTPUT->barrier_hit = deep(&zero, INPUT->rate > 0xfffffffdu ? 60 : 1) & 0;"""
 BELOW = "u32 below = mask(opaque(gain < cap));"
 LOOP = BELOW + '\n    for (u32 n = 0; n < quantity % 3; n++)\n        __asm__ volatile("");'
+START = "__attribute__((noinline)) static struct wide payoff("
+ELSEWHERE = """__attribute__((noinline)) static struct wide rest(u32 strike, u32 spot, u32 cap, u32 quantity) {
+    u32 gain = spot > strike ? spot - strike : 0;
+    return product(gain < cap ? gain : cap, quantity);
+}
+
+"""
+TAIL = "u32 gain = (spot - strike) & mask(opaque(strike < spot));"
+JUMP = "return ((struct wide (*)(u32, u32, u32, u32))opaque((u32)rest))(strike, spot, cap, quantity);\n"
+LEFT = """__attribute__((noinline)) static u32 left(void) {
+    volatile u32 room[4];
+    return room[1];
+}
+
+int main(void) {
+    OUTPUT->barrier_hit = left();"""
+AFTER = """__attribute__((noinline)) static void fill(void) {
+    volatile u32 room[4];
+    room[0] = room[1] = room[2] = room[3] = 0;
+}
+
+""" + LEFT.replace("int main(void) {", "int main(void) {\n    fill();")
 WRONG = {
+    "a payoff whose rest is a jump through a register": (
+        ((START, ELSEWHERE + START), (TAIL, JUMP + TAIL)),
+        "payoff jumps at 0x",
+    ),
+    "a payoff that is there to be looked at": (
+        ((START, ELSEWHERE + "__attribute__((used)) " + START), ("= payoff(", "= rest(")),
+        "never executed",
+    ),
+    "a variable that nobody sets": (("int main(void) {", LEFT), "a place of the stack that it never stored"),
+    "what an earlier call left on the stack": (
+        ("int main(void) {", AFTER), "a place of the stack that it never stored",
+    ),
     "a cap that is wrong at one price alone": (
         ("return product((gain", "cap += (spot == 0x7fffffffu) & (strike == 6000000u);\n    return product((gain"),
         "the twin",
@@ -95,8 +129,9 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_a_program_that_is_wrong_where_its_author_did_not_look_is_refused(name, written, tmp_path):
     change, said = WRONG[name]
+    changes = change if isinstance(change[0], tuple) else (change,)
     with pytest.raises(GuestCheckError, match=said.replace("(", r"\(")):
-        check(changed(written, tmp_path, change))
+        check(changed(written, tmp_path, *changes))
 
 
 def test_an_author_who_chooses_harmless_inputs_is_not_believed(written, tmp_path):
@@ -110,6 +145,41 @@ def test_an_author_who_chooses_harmless_inputs_is_not_believed(written, tmp_path
     data = harmless.random_input(random.Random(1))
     assert execute(program, Emulator(program), data).output != b""
     with pytest.raises(GuestCheckError, match="the twin"):
+        check(folder)
+
+
+def test_inputs_of_another_length_than_the_manifests_do_not_hide_what_a_program_reads(written, tmp_path):
+    """Word 15 is no input's: what a program makes of it would be seen by its check alone, and by nobody who proves."""
+    read = (END, END + "\n    OUTPUT->barrier_hit = *(volatile u32 *)0x8000003cu & 1;")
+    folder = changed(written, tmp_path, read)
+    twin = folder / "capped" / "twin.py"
+    twin.write_text(
+        twin.read_text()
+        + "\n\nshort, mine = random_input, settle\n\n\ndef random_input(rng):\n    return short(rng) + bytes(4)\n\n\n"
+        "def settle(data):\n    out = bytearray(mine(data[:60]))\n    out[12] = data[60] & 1 if out[36] == 0 else 0\n"
+        "    return bytes(out)\n"
+    )
+    with pytest.raises(InvalidInputError, match="64 bytes; expected 60 bytes"):
+        check(folder)
+
+
+def test_two_functions_of_one_name_are_not_scanned_in_place_of_each_other(written, tmp_path):
+    (tmp_path / "copy").mkdir()
+    folder = tmp_path / "copy"
+    shutil.copytree(written, folder, dirs_exist_ok=True)
+    source = folder / "capped" / "main.c"
+    called = source.read_text().replace(END, END + "\n    OUTPUT->barrier_hit = other(quantity);")
+    source.write_text(called.replace("int main(void) {", "u32 other(u32 a);\n\nint main(void) {"))
+    (folder / "capped" / "other.c").write_text(
+        '#include "money.h"\n__attribute__((noinline)) static u32 payoff(u32 a) { return opaque(a) & 0; }\n'
+        "u32 other(u32 a) { return payoff(a); }\n"
+    )
+    manifest = folder / "manifest.toml"
+    text = manifest.read_text()
+    manifest.write_text(text.replace('"capped/main.c"', '"capped/main.c", "capped/other.c"'))
+    assert manifest.read_text() != text
+    build_program("capped", folder)
+    with pytest.raises(GuestCheckError, match="2 functions `payoff`"):
         check(folder)
 
 

@@ -185,3 +185,9 @@ def test_every_command_of_the_night_is_there_and_takes_its_options():
             program = words[: 4 if words[2] == "workers.cli" else 3]
             for option in (word for word in words[3:] if word.startswith("--")):
                 assert re.search(rf"{option}\b", help_of(*program)), f"{one.name}: {option}"
+
+
+def test_every_part_has_a_name_of_its_own():
+    """What has ended well is kept by the part's name: one of two would never run."""
+    names = [one.name for one in PARTS]
+    assert len(set(names)) == len(names)

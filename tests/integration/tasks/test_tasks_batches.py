@@ -316,7 +316,7 @@ def test_a_party_leaves_its_contract_to_a_batch_for_minutes_and_never_near_the_r
     bob = stage.accounts["bob"].desk
     now = [1_000_000.0]
     deals = BatchDeals(
-        bob._store, bob._keystore, bob._node, bob._agreements, authority=bob._authority, alone=lambda _: None,
+        bob._store, bob._keystore, bob._node, bob._agreements, authority=bob.authority, alone=lambda _: None,
         clock=lambda: now[0],
     )  # fmt: skip
     (contract,) = [one for one in bob._store.contracts() if one.order == world["late"][0]]

@@ -463,7 +463,7 @@ def other_spend(stage, ada, bob, option):
     ]
     nonces = [closing.nonce(secret, secrets.token_bytes(32)) for secret in secrets_]
     public = [one.public for one in nonces]
-    allowed = ada.desk._authority(named(ada, option))
+    allowed = ada.desk.authority(named(ada, option))
     partials = [
         closing.sign(secret, nonce, public, authority=allowed) for secret, nonce in zip(secrets_, nonces, strict=True)
     ]

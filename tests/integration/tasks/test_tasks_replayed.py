@@ -57,7 +57,8 @@ ONCE = {
     "market.prune": (), "webhooks.deliver": (), "oracle.attest": ("of nothing",),
     "settlement.execute_batch": (["st-one"],),
     "settlement.prove_part": ("st-one", 0, 4), "settlement.close_proof": ([], "st-one"), "chain.settle": (),
-    "chain.watch": (), "chain.anchor": (), "pricing.refresh": (), "control.relay": (), "control.reconcile": (),
+    "chain.watch": (), "chain.anchor": (), "disputes.watch": (),
+    "pricing.refresh": (), "control.relay": (), "control.reconcile": (),
     "control.prune": (), "control.canary": ("settle",),
 }  # fmt: skip
 ELSEWHERE = {

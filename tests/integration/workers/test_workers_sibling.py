@@ -221,7 +221,7 @@ def test_a_system_comes_by_a_folder_a_layer_and_one_row_and_goes_the_same_way(tr
     came = run(tree, "driver.py", str(tmp_path / "data"))
     assert came["systems"][-1] == "toy"
     assert (came["machine"], came["done"], came["refused"]) == (True, True, 0)
-    assert came["links"] == ["Now", "Prices", "Options", "Settlements", "Fees", "Risk", "Toys", "Operate"]
+    assert came["links"] == ["Now", "Prices", "Options", "Settlements", "Fees", "Risk", "Disputes", "Toys", "Operate"]
     assert came["paths"] == ["/toys"]
 
     run(tree, "-c", (  # its migration goes with it
@@ -235,7 +235,7 @@ def test_a_system_comes_by_a_folder_a_layer_and_one_row_and_goes_the_same_way(tr
     went = run(tree, "driver.py", str(tmp_path / "data"))
     assert went["systems"] == came["systems"][:-1]
     assert (went["machine"], went["done"], went["refused"], went["links"]) == (
-        False, True, 0, ["Now", "Prices", "Options", "Settlements", "Fees", "Risk", "Operate"],
+        False, True, 0, ["Now", "Prices", "Options", "Settlements", "Fees", "Risk", "Disputes", "Operate"],
     )  # fmt: skip
     # what it left in the outbox is kept, and holds nothing up
     assert (went["published_behind_it"], went["left"]) == (True, 1)

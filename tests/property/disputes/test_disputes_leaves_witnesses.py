@@ -23,6 +23,8 @@ from tests.support.leaving import RANGES, LeafDispute
 CASES = int(os.environ.get("BTCFI_TEST_WITNESSES", "10000"))
 """In CI 10,000; a long run says more."""
 
+SEED = int(os.environ.get("BTCFI_TEST_SEED", "19"))
+
 SPOT = 60_500
 
 
@@ -134,7 +136,7 @@ def judged(liar, cases):
 )  # fmt: skip
 def test_whatever_core_takes_for_a_claim_is_right_or_is_disproved(claim, share):
     cases = int(CASES * share)
-    taken, lies, proved, slashed = judged(Liar(claim, seed=19), cases)
+    taken, lies, proved, slashed = judged(Liar(claim, seed=SEED), cases)
     assert taken > cases / 10, "too few were taken to say anything"
     assert lies > cases / 40
     assert proved == lies
@@ -144,8 +146,8 @@ def test_whatever_core_takes_for_a_claim_is_right_or_is_disproved(claim, share):
 def test_without_the_checksum_in_the_claim_the_same_liar_escapes(monkeypatch):
     """The hole of the prototype: digits checked one by one, and their sum by the leaves alone."""
 
-    def loose(emitter, word, signers):
-        w.emit_digits(emitter, signers, sized=True)
+    def loose(emitter, word, signers, sized):
+        w.emit_digits(emitter, signers, sized=sized)
         for _ in word.ends:
             emitter.op(Opcode.FROM_ALT, Opcode.DROP)
 
@@ -180,7 +182,7 @@ def test_a_link_of_another_size_is_taken_in_no_claim(monkeypatch):
     dispute = LeafDispute(call(None), oracles=1, threshold=1)
     assert not scripts_hold(long_link(dispute), [dispute.graph.open_txout])
 
-    def unsized(emitter, word, signers):
+    def unsized(emitter, word, signers, sized):
         w.emit_digits(emitter, signers)
         w.emit_checksum(emitter, word)
 
@@ -239,7 +241,7 @@ def test_nobody_but_the_verifier_says_where_a_disproved_claim_goes():
 @pytest.mark.parametrize("reads", [0, None], ids=["step by step", "fused"])
 def test_no_witness_disproves_an_honest_claim(reads):
     """The verifier has what the chain shows, all that follows from it, and any hint; it signs what it likes."""
-    dispute, dice = LeafDispute(call(reads), oracles=1, threshold=1).signed(), random.Random(7)
+    dispute, dice = LeafDispute(call(reads), oracles=1, threshold=1).signed(), random.Random(SEED)
     graph, claim = dispute.graph, dispute.claimed(dispute.right([SPOT]), [SPOT])
     read, spent = read_claim(graph, claim), [escrow_of(claim)[1]]
     followed = {hash(b""): b""}

@@ -186,7 +186,7 @@ def test_words_that_were_never_written_are_zero_by_two_neighbours_or_by_an_empty
         ({"accesses": 1}, ProofRootError),
         ({"memory_root": bytes(32)}, ProofRootError),
         ({"opened": ()}, ProofPathError),
-        ({"rows": ()}, ProofStepError),
+        ({"rows": ()}, ProofPathError),
         ({"row_siblings": ()}, ProofPathError),
         ({"step_siblings": ()}, ProofPathError),
     ],

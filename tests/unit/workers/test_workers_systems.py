@@ -84,7 +84,7 @@ def test_every_name_in_the_table_stands_for_something():
     for system in SYSTEMS:
         for name in (*system.repairs, system.on_chain, system.metrics):
             assert name is None or resolve(name) is not None
-    assert [page.title for page in console_pages()] == ["Prices", "Options", "Settlements", "Fees", "Risk"]
+    assert [page.title for page in console_pages()] == ["Prices", "Options", "Settlements", "Fees", "Risk", "Disputes"]
     assert all(import_module(module) for module in all_modules())
 
 

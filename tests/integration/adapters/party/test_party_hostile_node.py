@@ -72,7 +72,7 @@ def test_what_a_running_party_saw_end_costs_no_other_process_of_its_folder_its_m
         two.wallet.mine()
         two.buyer.watch()
     assert two.store("buyer").load(name).ended
-    assert two.open("buyer")._authority().situation.exposure == 0  # as a command beside it asks
+    assert two.open("buyer").authority().situation.exposure == 0  # as a command beside it asks
 
 
 def test_a_chain_that_changes_while_the_wallet_reads_it_leaves_no_coin_that_is_not_there(two, monkeypatch):

@@ -263,7 +263,7 @@ def test_only_the_transaction_that_all_have_signed_is_kept_as_it(three):
 
 def test_what_a_newcomer_can_lose_is_its_price_and_counts_so_against_its_mandate(three):
     three.sign()
-    authority = three.newcomer._authority()
+    authority = three.newcomer.authority()
     assert authority.situation.exposure == PRICE
 
 

@@ -14,6 +14,8 @@ from sqlmodel import Session, select
 
 from btcfi.adapters.store.access import views as access
 from btcfi.adapters.store.chain import views as chain
+from btcfi.adapters.store.disputes import views as disputes
+from btcfi.adapters.store.disputes.tables import DisputeRow
 from btcfi.adapters.store.market import views as market
 from btcfi.adapters.store.options import views as options
 from btcfi.adapters.store.options.contract_tables import ContractRow
@@ -199,6 +201,16 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
     (prices, "closed_between"): {"": lambda s: prices.closed_between(s, NOW - 600, NOW)},
     (prices, "quotes_of"): {"": lambda s: prices.quotes_of(s, FEED, NOW)},
     (prices, "evidence"): {"": lambda s: prices.evidence(s, FEED, NOW, "aa")},
+    (disputes, "disputes"): {
+        "first": lambda s: disputes.disputes(s, limit=50),
+        "deep": lambda s: disputes.disputes(s, limit=50, cursor=DEEP),
+        "of a state": lambda s: disputes.disputes(s, state="claimed", limit=50),
+    },
+    (disputes, "dispute"): {"": lambda s: disputes.dispute(s, "d1")},
+    (disputes, "steps"): {"": lambda s: disputes.steps(s, "d1")},
+    (disputes, "tip_of"): {"": lambda s: disputes.tip_of(s, DisputeRow(walked_height=1))},
+    (disputes, "behind"): {"": disputes.behind},
+    (disputes, "pressing"): {"": lambda s: list(disputes.pressing(s))},
     (spine, "has_table"): {"": lambda s: spine.has_table(s, "option")},
     (spine, "blob"): {"": lambda s: spine.blob(s, "aa")},
     (spine, "by_state"): {"": lambda s: spine.by_state(s, ContractRow)},

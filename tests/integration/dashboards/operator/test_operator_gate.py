@@ -22,7 +22,10 @@ from dashboards.operator.app import create_console
 from dashboards.operator.errors import TooManySignInsError
 from tests.support.console_world import csrf_of, sign_in
 
-PAGES = ("/", "/prices", "/options", "/options/new", "/settlements", "/risk", "/fees", "/operate", "/prices/data")
+PAGES = (
+    "/", "/prices", "/options", "/options/new", "/settlements", "/risk", "/fees", "/disputes", "/operate",
+    "/prices/data",
+)  # fmt: skip
 STREAMS = ("/live/now", "/live/prices", "/live/options/x", "/live/settlements/x")
 
 

@@ -99,7 +99,7 @@ def test_now_of_an_empty_store_says_what_will_come(world, client):
     for path, said in (
         ("/prices", "No round yet"), ("/options", "No option has been written yet"),
         ("/settlements", "Nothing has been settled yet"), ("/risk", "No price yet"), ("/operate", "Nothing is parked"),
-        ("/fees", "No settlement waits for a block"),
+        ("/fees", "No settlement waits for a block"), ("/disputes", "No disputed contract is under watch"),
         ("/options/new", "has no agreed price yet"),
     ):  # fmt: skip
         assert said in words(client.get(path).text), path

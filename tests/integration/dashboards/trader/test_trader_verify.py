@@ -14,7 +14,11 @@ from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.options.contract_tables import AttestationRow
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.contracts.cooperative import build_close
+from btcfi.proofs.settlement_proof import from_json, to_json
+from btcfi.proofs.subtrees import prove
+from btcfi.proofs.table_file import prove_with_table, table_to_json
 from btcfi.units import display_txid
+from btcfi.vm.program import hashes_of, load_program_by_hash
 from dashboards.trader.deps import DeskLimits
 from tests.support.contracts import Scene
 from tests.support.desk_world import desk_world
@@ -173,6 +177,29 @@ def test_a_proof_that_is_dropped_with_a_contract_of_other_terms_or_another_price
     unsaid = bring(desk, *deal.said.values(), json.loads(deal.proof))
     assert ("Proof", "holds") in results(unsaid)
     assert "Enough oracles' word on its price is not here." in words(unsaid)
+
+
+def test_a_sound_proof_of_what_another_program_makes_of_the_same_terms_is_not_this_contracts(desk):
+    deal = dealt()
+    given = from_json(deal.proof).input_bytes
+    retired = next(one for one in hashes_of("option_settlement") if one != from_json(deal.proof).program_hash)
+    other = to_json(prove(load_program_by_hash(retired.hex()), given)).encode()
+    assert results(bring(desk, other)) == [("Proof", "holds")], "alone it is what it says"
+    answer = bring(desk, *deal.files(), json.loads(other))
+    assert ("Proof", "does not hold") in results(answer)
+    assert "of another program than the contract's" in words(answer)
+    keep(desk.world.store, type(deal)(**vars(deal) | {"proof": other}))
+    assert results(desk.get("/verify", params={"id": "deal"}))[-1] == ("Proof", "does not hold")
+
+
+def test_a_proof_with_a_table_of_memory_is_run_again_as_any_other(desk):
+    deal = dealt()
+    proof = from_json(deal.proof)
+    table = table_to_json(prove_with_table(load_program_by_hash(proof.program_hash.hex()), proof.input_bytes)).encode()
+    answer = bring(desk, table)
+    assert results(answer) == [("Proof", "holds")]
+    assert "the payout is" in words(answer)
+    assert ("Proof", "holds") in results(bring(desk, *deal.files(), json.loads(table)))
 
 
 def test_a_deal_between_two_accounts_is_found_by_nobody_as_if_it_were_not_there(desk):

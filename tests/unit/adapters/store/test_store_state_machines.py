@@ -437,6 +437,7 @@ def test_every_table_with_a_life_declares_its_machine_and_the_metadata_names_eig
         "transfer_offer": "open",
         "webhook": "active",
         "batch": "asking",
+        "dispute": "unopened",
     }
 
 

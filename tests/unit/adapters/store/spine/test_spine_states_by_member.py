@@ -20,6 +20,10 @@ MODULES = [
 ]
 
 
+OTHER_WORDS = {"btcfi/surfaces/rest/schemas.py": {"closed"}}
+"""What a module calls something that is no row: where a minute's submissions stand."""
+
+
 def every_state():
     load_tables()
     declared = [machine.states for _, machine in machines().values()]
@@ -44,7 +48,8 @@ def by_hand(tree, states):
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_module_writes_a_state_as_a_bare_text(path):
-    assert list(by_hand(ast.parse(path.read_text(encoding="utf-8")), every_state())) == []
+    states = every_state() - OTHER_WORDS.get(str(path.relative_to(ROOT)), set())
+    assert list(by_hand(ast.parse(path.read_text(encoding="utf-8")), states)) == []
 
 
 def test_what_the_test_looks_for_it_finds():
@@ -53,4 +58,4 @@ def test_what_the_test_looks_for_it_finds():
 
 
 def test_the_console_has_a_mark_for_every_state_that_a_row_can_have():
-    assert every_state() - set(STATES) == {"imported", "released"}  # events held after a restore have no page
+    assert every_state() - set(STATES) == {"imported"}  # events held after a restore have no page
