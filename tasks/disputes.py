@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import structlog
 from celery import shared_task
 
-from btcfi.adapters.store.disputes import watching as rows
-from btcfi.disputes.public import PublicDispute
-from btcfi.disputes.watching import Watch, advance
+from btcfi.adapters.store.disputes import views
 from btcfi.errors import BtcfiError, RetryableError
 from tasks.context import Context, context, node
+
+if TYPE_CHECKING:
+    from btcfi.disputes.public import PublicDispute
+    from btcfi.disputes.watching import Watch
 
 MAX_BLOCKS_PER_WALK = 500
 """Blocks that one look takes in: a contract that is registered late never outlasts its task."""
@@ -28,6 +31,11 @@ log = structlog.get_logger("btcfi.disputes")
 def watch() -> None:
     """Look at the blocks since the last look, for every contract under watch; those at the tip come first."""
     here, left = context(), MAX_BLOCKS_PER_WALK
+    with here.store.reading() as session:
+        if not views.are_any_watched(session):
+            return
+    from btcfi.adapters.store.disputes import watching as rows  # noqa: PLC0415 - numpy, where a contract is watched
+
     with here.store.reading() as session:
         together = rows.watched(session)
     for some in together:
@@ -48,6 +56,9 @@ def _look(here: Context, some: Mapping[str, Watch], limit: int) -> int:
 
 
 def _walk(here: Context, some: Mapping[str, Watch], limit: int) -> int:
+    from btcfi.adapters.store.disputes import watching as rows  # noqa: PLC0415 - as above
+    from btcfi.disputes.watching import advance  # noqa: PLC0415 - as above
+
     def public_part(name: str) -> PublicDispute:
         with here.store.reading() as session:
             return rows.public_part(session, name)

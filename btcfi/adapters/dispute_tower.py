@@ -11,10 +11,11 @@ from btcfi.adapters.chain.node import Node
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import OutPoint, Transaction
 from btcfi.disputes.garbled import game, watchtower
-from btcfi.disputes.garbled.game import Duty, Position, Stage
+from btcfi.disputes.garbled.game import Duty, Position
 from btcfi.disputes.garbled.graph import last_of
 from btcfi.disputes.garbled.setup import Verdict
 from btcfi.disputes.garbled.watchtower import Watch
+from btcfi.disputes.stages import Stage
 from btcfi.errors import NotFoundError
 from btcfi.units import Height, Txid
 

@@ -18,12 +18,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from btcfi.disputes.garbled.game import Position, Stage
 from btcfi.disputes.garbled.opening import Side
-from btcfi.disputes.garbled.terms import DisputeTerms
+from btcfi.disputes.stages import Stage
 from btcfi.units import Height
+
+if TYPE_CHECKING:
+    from btcfi.disputes.garbled.game import Position
+    from btcfi.disputes.garbled.terms import DisputeTerms
 
 BLOCK_SECONDS: Final = 600
 """That a block takes on the average: what an estimate counts with. Source: the chain's own target."""
@@ -47,7 +50,7 @@ class By(StrEnum):
     OTHER = "a transaction of no such terms"
 
 
-Since = Callable[[DisputeTerms, Height], int]
+Since = Callable[["DisputeTerms", Height], int]
 """The first block that can hold a transaction, by the terms and by the block of the one before it."""
 
 

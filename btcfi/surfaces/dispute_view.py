@@ -9,9 +9,10 @@ from btcfi.adapters.store.disputes import views, watching
 from btcfi.adapters.store.disputes.tables import DisputeRow, DisputeStepRow
 from btcfi.adapters.store.spine.database import Session
 from btcfi.disputes import states
-from btcfi.disputes.garbled.game import Position, Stage
+from btcfi.disputes.garbled.game import Position
 from btcfi.disputes.garbled.opening import Side
 from btcfi.disputes.garbled.terms import DisputeTerms
+from btcfi.disputes.stages import Stage
 from btcfi.disputes.states import By
 from btcfi.errors import NotFoundError
 from btcfi.units import Height, Sats, UnixSeconds

@@ -12,7 +12,7 @@ from btcfi.adapters.store.chain import views as chain
 from btcfi.adapters.store.disputes import views
 from btcfi.adapters.store.disputes.tables import DisputeRow
 from btcfi.adapters.store.spine import views as spine_views
-from btcfi.disputes.garbled.game import Stage
+from btcfi.disputes.stages import Stage
 from btcfi.errors import InvalidInputError
 from btcfi.surfaces.dispute_view import DisputeView, dispute_view
 from dashboards.operator.console import Console, base_of

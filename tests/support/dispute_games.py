@@ -15,10 +15,11 @@ from btcfi.bitcoin.transaction import OutPoint, Transaction, TxIn
 from btcfi.disputes.claims import knock_out_claim, mean_claim, median_claim, price_claim
 from btcfi.disputes.garbled import presign
 from btcfi.disputes.garbled.chains import bits_of, total
-from btcfi.disputes.garbled.game import Stage, position
+from btcfi.disputes.garbled.game import position
 from btcfi.disputes.garbled.graph import Graph
 from btcfi.disputes.garbled.opening import Side
 from btcfi.disputes.garbled.setup import Verdict
+from btcfi.disputes.stages import Stage
 from btcfi.errors import BtcfiError
 from btcfi.oracle.attestation import attest
 from btcfi.units import Height, Sats, Txid

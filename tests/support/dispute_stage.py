@@ -17,7 +17,7 @@ from btcfi.contracts.messages import Role
 from btcfi.disputes.garbled import deal_messages as wire
 from btcfi.disputes.garbled import presign
 from btcfi.disputes.garbled.deal import Draft, Kind, OwnSecrets, Payoff
-from btcfi.disputes.garbled.game import Stage
+from btcfi.disputes.stages import Stage
 from btcfi.units import Height, Sats, UnixSeconds
 from tests.support.disputing import RANGES, Dispute, secret
 from tests.support.mandates import IDENTITY, IDENTITY_SECRET, mandate

@@ -8,9 +8,9 @@ from btcfi.bitcoin.transaction import OutPoint, Transaction, TxIn, TxOut
 from btcfi.bitcoin.wallet import Coin
 from btcfi.disputes.garbled import deal_messages as wire
 from btcfi.disputes.garbled.deal import Acceptance, Draft, Kind, OwnSecrets, Payoff, Proposal, signed
-from btcfi.disputes.garbled.game import Stage
 from btcfi.disputes.garbled.graph import last_of
 from btcfi.disputes.public import PublicDispute
+from btcfi.disputes.stages import Stage
 from btcfi.disputes.states import By
 from btcfi.secp256k1 import public_key_compressed, public_key_xonly
 from btcfi.units import Hash32, Height, Sats, Txid, UnixSeconds

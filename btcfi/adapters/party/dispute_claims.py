@@ -15,10 +15,11 @@ from btcfi.adapters.party.dispute_sending import Due, Sender
 from btcfi.bitcoin.transaction import Transaction
 from btcfi.disputes.garbled import presign
 from btcfi.disputes.garbled.deal import Deal
-from btcfi.disputes.garbled.game import Position, Stage
+from btcfi.disputes.garbled.game import Position
 from btcfi.disputes.garbled.graph import Graph, last_of
 from btcfi.disputes.garbled.opening import Side
 from btcfi.disputes.garbled.presign import Attested
+from btcfi.disputes.stages import Stage
 from btcfi.errors import ConflictError, NotFoundError
 from btcfi.units import Height
 

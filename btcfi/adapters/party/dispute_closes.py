@@ -18,8 +18,8 @@ from btcfi.bitcoin.transaction import Transaction
 from btcfi.contracts.messages import canonical
 from btcfi.disputes.garbled import deal_messages as wire
 from btcfi.disputes.garbled.deal import Deal
-from btcfi.disputes.garbled.game import Stage
 from btcfi.disputes.garbled.opening import Close, Side, build_close
+from btcfi.disputes.stages import Stage
 from btcfi.errors import InvalidInputError
 from btcfi.hashes import tagged_hash
 from btcfi.units import Hash32, Sats

@@ -260,7 +260,7 @@ class Deals:
             room.check_new(name, made.proposal.draft)
         with room.store.alone():
             if not self._may_show(name, made, letter):
-                # what it is can still be told, and so closed together; one that was shown to another message is not gone
+                # what it is can still be told, and so closed together; one shown to another is not gone
                 if opened and room.marks.find(SHOWN, made.id) is None:
                     room.files.put(name, GONE, {"gone": True})
                     room.files.put(name, "commitments", wire.encode_letter(letter))

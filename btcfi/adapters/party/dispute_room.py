@@ -27,11 +27,12 @@ from btcfi.contracts.watch import FINAL_DEPTH, REMEMBERED_BLOCKS, ChainMovedErro
 from btcfi.disputes.garbled import deal_messages as wire
 from btcfi.disputes.garbled import game, messages, presign
 from btcfi.disputes.garbled.deal import Deal, Draft, OwnSecrets, Proposal
-from btcfi.disputes.garbled.game import Position, Stage
+from btcfi.disputes.garbled.game import Position
 from btcfi.disputes.garbled.graph import Graph
 from btcfi.disputes.garbled.opening import Opening, Side
 from btcfi.disputes.garbled.presign import Attested
 from btcfi.disputes.garbled.setup import CONSERVATIVE, Commitments, Cut, Garbler, Kept, cut_by_hash, draw_cut, kept_of
+from btcfi.disputes.stages import Stage
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.oracle.attestation import Attestation
 from btcfi.units import Hash32, Height, display_txid

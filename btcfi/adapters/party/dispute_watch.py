@@ -22,10 +22,11 @@ from btcfi.bitcoin.transaction import Transaction
 from btcfi.disputes.garbled import deal_messages as wire
 from btcfi.disputes.garbled import game, presign
 from btcfi.disputes.garbled.deal import Deal
-from btcfi.disputes.garbled.game import Duty, Position, Stage
+from btcfi.disputes.garbled.game import Duty, Position
 from btcfi.disputes.garbled.graph import Graph, last_of
 from btcfi.disputes.garbled.opening import Side
 from btcfi.disputes.garbled.setup import Judgement, Verdict
+from btcfi.disputes.stages import Stage
 from btcfi.errors import BtcfiError, NotFoundError
 from btcfi.oracle.attestation import Attestation, check_attestation
 from btcfi.units import Height, Sats

@@ -9,50 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from btcfi.bitcoin.transaction import OutPoint, Transaction
 from btcfi.disputes.garbled.graph import Graph, Parent, last_of
 from btcfi.disputes.garbled.opening import Side
+from btcfi.disputes.stages import Stage
 from btcfi.units import Height
-
-
-class Stage(StrEnum):
-    """Where a contract stands."""
-
-    UNOPENED = "unopened"
-    OPEN = "open"
-    SILENT = "silence claimed"
-    CLAIMED = "claimed"
-    """Digits and all: its escrow waits."""
-    HELD = "claimed, not shown"
-    """Of a lazy contract."""
-    CHALLENGED = "challenged"
-    REVEALED = "revealed"
-    PAID = "paid"
-    DISPROVED = "disproved"
-    RELEASED = "released"
-    OVERDUE = "overdue"
-    SILENCE_ENDED = "silence ended"
-    REFUNDED = "refunded"
-    CLOSED = "closed"
-    """By both."""
-    SPENT_OTHERWISE = "spent otherwise"
-    """By a leaf, in a transaction that is none of these terms: both have signed other ones."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing of it can be played any more; a verifier's bond may still be to be taken home."""
-        return self in _ENDED
-
-
-_ENDED: Final = frozenset(
-    {
-        Stage.PAID, Stage.DISPROVED, Stage.RELEASED, Stage.OVERDUE, Stage.SILENCE_ENDED, Stage.REFUNDED, Stage.CLOSED,
-        Stage.SPENT_OTHERWISE,
-    }
-)  # fmt: skip
 
 ANNEX: Final = b"\x50"
 """How the last item of a witness begins that is an annex. Source: BIP341."""

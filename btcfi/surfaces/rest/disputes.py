@@ -14,8 +14,8 @@ from pydantic import Field
 
 from btcfi.adapters.store.disputes import views, watching
 from btcfi.adapters.store.disputes.tables import DisputeRow
-from btcfi.disputes.garbled.game import Stage
 from btcfi.disputes.public import MAX_BYTES, decode_public
+from btcfi.disputes.stages import Stage
 from btcfi.options.order import read_body
 from btcfi.surfaces.dispute_view import DisputeView, dispute_view
 from btcfi.surfaces.rest import schemas

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from btcfi.adapters.store.options.tables import OptionState, SettlementState
-from btcfi.disputes.garbled.game import Stage
+from btcfi.disputes.stages import Stage
 from btcfi.errors import InvalidInputError
 from btcfi.options.order import Number, parse_dollars, parse_quantity
 from btcfi.surfaces.rest.times import iso, parse_time
@@ -545,6 +545,11 @@ class DisputeSummary(Answer):
     created_at_unix: int
     """When it was put under watch, in seconds since 1970."""
 
+    @computed_field
+    def created_at(self) -> str:
+        """ISO 8601: when it was put under watch."""
+        return iso(self.created_at_unix)
+
 
 class DisputeMove(Answer):
     """What a side can send by itself where a contract stands."""
@@ -561,6 +566,16 @@ class DisputeMove(Answer):
     """About when that first block comes, at ten minutes a block, in seconds since 1970."""
     until_unix: int | None
     """About when that last block comes."""
+
+    @computed_field
+    def since(self) -> str:
+        """ISO 8601: about when that first block comes."""
+        return iso(self.since_unix)
+
+    @computed_field
+    def until(self) -> str | None:
+        """ISO 8601: about when that last block comes; null: it never can."""
+        return None if self.until_unix is None else iso(self.until_unix)
 
 
 class DisputeTransaction(Answer):

@@ -10,8 +10,8 @@ from btcfi.bitcoin.transaction import Transaction
 from btcfi.disputes.garbled import deal_messages as wire
 from btcfi.disputes.garbled import messages
 from btcfi.disputes.garbled.deal import sign_first
-from btcfi.disputes.garbled.game import Stage
 from btcfi.disputes.garbled.setup import Garbler, Verdict
+from btcfi.disputes.stages import Stage
 from btcfi.units import Sats, display_txid
 from tests.support.chain import chain
 from tests.support.dispute_stage import NOW, Table, lied, mailed

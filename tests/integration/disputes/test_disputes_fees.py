@@ -3,8 +3,8 @@
 import pytest
 
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
-from btcfi.disputes.garbled.game import Stage
 from btcfi.disputes.garbled.setup import Verdict
+from btcfi.disputes.stages import Stage
 from btcfi.errors import NotFoundError
 from btcfi.units import Sats, parse_txid
 from tests.support.chain import chain

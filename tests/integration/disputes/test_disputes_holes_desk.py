@@ -8,8 +8,8 @@ import pytest
 from btcfi.disputes.claims import Ranges
 from btcfi.disputes.garbled import deal_messages as wire
 from btcfi.disputes.garbled.deal import Barrier, Kind, Payoff
-from btcfi.disputes.garbled.game import Stage
 from btcfi.disputes.garbled.setup import Verdict
+from btcfi.disputes.stages import Stage
 from btcfi.errors import BtcfiError
 from btcfi.units import Sats
 from tests.property.disputes.test_disputes_holes_messages import changed_at, mutated, places_of

@@ -4,8 +4,8 @@ import pytest
 
 from btcfi.disputes.claims import Ranges
 from btcfi.disputes.garbled.deal import Barrier, Kind, Payoff
-from btcfi.disputes.garbled.game import Stage
 from btcfi.disputes.garbled.setup import Verdict
+from btcfi.disputes.stages import Stage
 from btcfi.errors import ConflictError
 from btcfi.units import Sats
 from tests.support.chain import chain

@@ -12,8 +12,8 @@ from itertools import product
 
 import pytest
 
-from btcfi.disputes.garbled.game import Stage
 from btcfi.disputes.garbled.opening import Side
+from btcfi.disputes.stages import Stage
 from tests.support.dispute_games import (
     BLOCKS,
     CLAIM,

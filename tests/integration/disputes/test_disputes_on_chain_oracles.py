@@ -10,9 +10,9 @@ import pytest
 
 from btcfi.adapters.consensus import scripts_hold
 from btcfi.disputes.garbled import presign
-from btcfi.disputes.garbled.game import Stage
 from btcfi.disputes.garbled.opening import Side
 from btcfi.disputes.garbled.setup import Verdict
+from btcfi.disputes.stages import Stage
 from btcfi.errors import InvalidInputError
 from tests.support.dispute_games import (
     BLOCKS,

@@ -10,8 +10,8 @@ from btcfi.adapters.party.agreements import StepOutOfOrderError
 from btcfi.adapters.party.dispute_files import DisputeFiles
 from btcfi.adapters.party.dispute_public import public_part
 from btcfi.contracts.messages import canonical
-from btcfi.disputes.garbled.game import Stage
 from btcfi.disputes.public import decode_public, encode_public
+from btcfi.disputes.stages import Stage
 from btcfi.disputes.watching import advance, begin, positions
 from btcfi.surfaces import client, dispute_cli
 from btcfi.surfaces.rest.app import create_app

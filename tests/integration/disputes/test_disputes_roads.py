@@ -11,8 +11,8 @@ import pytest
 from btcfi.adapters.party.dispute_sending import Due
 from btcfi.disputes.garbled import presign
 from btcfi.disputes.garbled.deal import Barrier, Kind, Payoff
-from btcfi.disputes.garbled.game import Stage
 from btcfi.disputes.garbled.setup import Verdict
+from btcfi.disputes.stages import Stage
 from btcfi.units import Sats
 from tests.support.chain import Wallet, chain, embedded_node
 from tests.support.dispute_stage import BLOCKS, Table, lied

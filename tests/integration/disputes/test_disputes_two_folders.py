@@ -12,8 +12,8 @@ from btcfi.adapters.party.dispute_deals import TooManyCutsError
 from btcfi.adapters.party.dispute_files import OtherMessageError
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.disputes.garbled import deal_messages as wire
-from btcfi.disputes.garbled.game import Stage
 from btcfi.disputes.garbled.setup import Verdict
+from btcfi.disputes.stages import Stage
 from btcfi.errors import ConflictError
 from btcfi.units import Sats
 from tests.support.chain import chain

@@ -18,10 +18,10 @@ from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.keys import wallet_key
 from btcfi.contracts.setup import WrongMessageError
 from btcfi.disputes.garbled import transcript, watchtower
-from btcfi.disputes.garbled.game import Stage
 from btcfi.disputes.garbled.opening import Side
 from btcfi.disputes.garbled.presign import build_challenge, build_payout, build_reveal
 from btcfi.disputes.garbled.setup import Verdict
+from btcfi.disputes.stages import Stage
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.surfaces import dispute_cli
 from btcfi.units import Height, Sats

@@ -9,7 +9,7 @@ from sqlmodel import select
 from btcfi.adapters.store.disputes import views, watching
 from btcfi.adapters.store.spine.tables import EventRow
 from btcfi.bitcoin.transaction import parse_outpoint
-from btcfi.disputes.garbled.game import Stage
+from btcfi.disputes.stages import Stage
 from btcfi.disputes.states import EDGES
 from btcfi.disputes.watching import Seen, advance, begin, positions
 from btcfi.errors import InvalidInputError

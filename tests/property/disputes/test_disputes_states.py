@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from btcfi.contracts.watch import ChainMovedError
 from btcfi.disputes import states, watching
 from btcfi.disputes.garbled import game
-from btcfi.disputes.garbled.game import Stage
 from btcfi.disputes.garbled.opening import Side
+from btcfi.disputes.stages import Stage
 from btcfi.disputes.states import EDGES, By
 from btcfi.units import Height
 from tests.support.disputed import BLOCKS, REFUND, SILENCE, SINCE, ListChain, next_moves, public, taken

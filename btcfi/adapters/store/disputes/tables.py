@@ -9,7 +9,7 @@ from sqlmodel import Field, SQLModel
 
 from btcfi.adapters.store.spine.machines import Machine
 from btcfi.adapters.store.spine.tables import big_integer
-from btcfi.disputes.garbled.game import Stage
+from btcfi.disputes.stages import Stage
 from btcfi.disputes.states import EDGES
 
 _WAYS = frozenset((one.source, one.target) for one in EDGES)

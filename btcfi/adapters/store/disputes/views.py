@@ -41,6 +41,12 @@ def dispute(session: Session, name: str) -> DisputeRow | None:
     return session.get(DisputeRow, name)
 
 
+def are_any_watched(session: Session) -> bool:
+    """Return whether a contract is looked at."""
+    query = select(DisputeRow.id).where(col(DisputeRow.final_height).is_(None)).limit(1)
+    return session.exec(query).first() is not None
+
+
 def steps(session: Session, name: str) -> Sequence[DisputeStepRow]:
     """Return the transactions that brought a contract where it stands, the opening first."""
     query = select(DisputeStepRow).where(DisputeStepRow.dispute_id == name)

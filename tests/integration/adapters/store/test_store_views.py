@@ -207,6 +207,7 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
         "of a state": lambda s: disputes.disputes(s, state="claimed", limit=50),
     },
     (disputes, "dispute"): {"": lambda s: disputes.dispute(s, "d1")},
+    (disputes, "are_any_watched"): {"": disputes.are_any_watched},
     (disputes, "steps"): {"": lambda s: disputes.steps(s, "d1")},
     (disputes, "tip_of"): {"": lambda s: disputes.tip_of(s, DisputeRow(walked_height=1))},
     (disputes, "behind"): {"": disputes.behind},
