@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import secrets
 from base64 import b64decode
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from btcfi.adapters.chain.node import Node
+from btcfi.adapters.dispute_scan import spends_from, transactions_from
 from btcfi.adapters.keystore import Keystore
 from btcfi.adapters.party.agreements import StepOutOfOrderError, WithdrawnError
 from btcfi.adapters.party.dispute_files import WITHDRAWN, DisputeFiles, OtherMessageError
@@ -18,12 +19,12 @@ from btcfi.adapters.party.dispute_marks import DisputeMarks
 from btcfi.adapters.party.owner import SIGN_ONE
 from btcfi.adapters.party.store import PartyStore
 from btcfi.adapters.party.wallet import PartyWallet
-from btcfi.bitcoin.transaction import OutPoint, Transaction
+from btcfi.bitcoin.transaction import Transaction
 from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts.mandate import Authority, WrongMandateError
 from btcfi.contracts.messages import canonical
 from btcfi.contracts.setup import CoinNotTheirsError, WrongMessageError
-from btcfi.contracts.watch import FINAL_DEPTH, REMEMBERED_BLOCKS, ChainMovedError
+from btcfi.contracts.watch import FINAL_DEPTH, REMEMBERED_BLOCKS
 from btcfi.disputes.garbled import deal_messages as wire
 from btcfi.disputes.garbled import game, messages, presign
 from btcfi.disputes.garbled.deal import Deal, Draft, OwnSecrets, Proposal
@@ -38,9 +39,6 @@ from btcfi.oracle.attestation import Attestation
 from btcfi.units import Hash32, Height, display_txid
 
 Json = dict[str, Any]
-
-SCAN_BATCH: Final = 100
-"""Blocks that are read in one round trip."""
 
 
 def nobody(_contract: str) -> Authority:
@@ -197,14 +195,7 @@ class DisputeRoom:
         Anew each time, from a day before, so that a reorganisation needs no care. Raises ChainMovedError when the chain
         changes meanwhile.
         """
-        opening: tuple[Transaction, Height] | None = None
-        spends: dict[OutPoint, tuple[Transaction, Height]] = {}
-        for at, one in self._transactions(name):
-            if one.txid == graph.coin.txid:
-                opening = one, at
-            for txin in one.inputs:
-                spends[txin.outpoint] = one, at
-        return spends, opening
+        return spends_from(self.node, self._first(name), graph.coin.txid)
 
     def opened_by(self, name: str) -> Transaction | None:
         """Return the opening that a block holds, as told by our coins and what it locks: without the set-up, too."""
@@ -214,24 +205,14 @@ class DisputeRoom:
             said = self.files.find(name, "acceptance")
             half = () if said is None else wire.decode_acceptance(said).coins
         named = {one.outpoint for one in half}
-        for _, one in self._transactions(name):
+        for _, one in transactions_from(self.node, self._first(name)):
             if named & {txin.outpoint for txin in one.inputs} and one.outputs[0].value == locked:
                 return one
         return None
 
-    def _transactions(self, name: str) -> Iterator[tuple[Height, Transaction]]:
+    def _first(self, name: str) -> Height:
         started = self.files.find(name, "started")
-        first = 1 if started is None else max(1, int(started["height"]) + 1 - REMEMBERED_BLOCKS)
-        heights = [Height(at) for at in range(first, self.node.block_count() + 1)]
-        before: Hash32 | None = None
-        for start in range(0, len(heights), SCAN_BATCH):
-            some = heights[start : start + SCAN_BATCH]
-            for at, block in zip(some, self.node.blocks([self.node.block_hash(h) for h in some]), strict=True):
-                if before not in (None, block.previous):
-                    raise ChainMovedError(at)
-                before = block.header.hash
-                for one in block.transactions:
-                    yield at, one
+        return Height(1 if started is None else max(1, int(started["height"]) + 1 - REMEMBERED_BLOCKS))
 
     def may_forget(self, name: str) -> bool:
         """Return whether nothing of an attempt can be needed any more: its coins or its end are final in blocks."""
