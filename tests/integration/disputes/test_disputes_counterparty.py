@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from btcfi.adapters.party import dispute_deals
 from btcfi.disputes.garbled.setup import Verdict
 from btcfi.oracle import announcement as announcing
-from btcfi.oracle.announcement import announce
+from btcfi.oracle.announcement import WrongAnnouncementError, announce
 from btcfi.oracle.attestation import attest
 from tests.support.chain import chain
-from tests.support.dispute_stage import Table, lied, mandated
+from tests.support.dispute_stage import Table, lied, mailed, mandated
 from tests.support.disputing import Memory
 
 pytestmark = pytest.mark.integration
@@ -64,7 +65,7 @@ def test_a_wrong_attestation_stops_no_contract_that_is_watched(table):
 
 
 def test_a_lazy_claim_of_what_one_set_of_oracles_attested_is_not_challenged_for_another_set(wallet, tmp_path):
-    """Of oracles of which one is enough, two that differ are both right on the chain: a challenge would lose its bond."""
+    """Of oracles of which one is enough, two that differ both convince the chain: a challenge would lose its bond."""
     lazy = Table(wallet, tmp_path, lazy=True, minutes=2)
     lazy.oracles.threshold = 1
     lazy.mandate = mandated(lazy.oracles)
@@ -77,3 +78,18 @@ def test_a_lazy_claim_of_what_one_set_of_oracles_attested_is_not_challenged_for_
     lazy.mined()
     seen = lazy.look("v")
     assert (seen.verdict, seen.sent) == (Verdict.RIGHT, "")
+
+
+def test_an_announcement_under_another_oracles_key_is_no_announcement_that_we_have(table, monkeypatch):
+    """Two oracles' keys exchanged: both are allowed, and nobody could ever attest; the writer would take the refund."""
+    one, other, last = table.oracles.announcements[0]
+    mixed = (replace(one, oracle_key=other.oracle_key), replace(other, oracle_key=one.oracle_key), last)
+    with monkeypatch.context() as liar:  # its own desk does not look
+        liar.setattr(dispute_deals, "_check_oracles", lambda _: None)
+        message = table.desk("p").propose(table.draft(events=(mixed,)), identity_secret=table.identity)
+    with pytest.raises(WrongAnnouncementError, match="not as you have them"):
+        table.desk("v").accept(mailed(message), table.oracles.announcements)
+    with pytest.raises(
+        WrongAnnouncementError, match=r"no valid proof|signature is not valid"
+    ):  # nor where we were misled
+        table.desk("v").accept(mailed(message), [mixed])
