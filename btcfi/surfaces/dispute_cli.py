@@ -39,7 +39,7 @@ from btcfi.disputes.garbled.deal import Draft
 from btcfi.disputes.garbled.opening import Side as Role
 from btcfi.disputes.public import decode_public, encode_public
 from btcfi.documents import printable
-from btcfi.errors import InvalidInputError, NotFoundError, PreconditionError
+from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError, PreconditionError
 from btcfi.oracle.announcement import Announcement
 from btcfi.payoffs.book_guest import PROGRAM
 from btcfi.surfaces import dispute_watch_cli
@@ -209,7 +209,10 @@ def watch(
     as_json: AsJson = False,
     side: Side,
 ) -> None:
-    """Look at the chain and do what each contract needs of you now; run it at every block."""
+    """Look at the chain and do what each contract needs of you now; run it at every block.
+
+    An attestation that is missing or wrong is named, and stops nothing.
+    """
     desk = _desk(side, feerate=feerate)
     announced = [
         one
@@ -217,7 +220,12 @@ def watch(
         for event in wire.decode_proposal(desk.files.find(name, "proposal")).draft.events
         for one in event
     ]
-    _print(desk.watch([read_attestation(one, announced) for one in attestation or ()]), as_json=as_json)
+    for source in attestation or ():
+        try:
+            desk.keep(read_attestation(source, announced))
+        except BtcfiError as e:  # one oracle of several is silent, or lies
+            typer.echo(f"btcfi dispute: --attestation {printable(source, _SHOWN)}: {e}", err=True)
+    _print(desk.watch(), as_json=as_json)
 
 
 @command(of=app)

@@ -192,13 +192,18 @@ def _remember(known: dict[K, V], key: K, value: V) -> None:
 def check_announcements(offered: Sequence[Announcement], expected: Sequence[Announcement]) -> None:
     """Refuse a contract whose oracles, nonces or number are not those that we have from the oracles themselves.
 
-    An announcement of the same event by another key would let its owner attest whatever pays it.
+    An announcement of the same event by another key would let its owner attest whatever pays it, and nobody at all
+    where the nonces are another oracle's: the key is compared beside the digest, which does not have it.
     """
-    ours, theirs = {one.digest() for one in expected}, [one.digest() for one in offered]
+    ours, theirs = {_identified(one) for one in expected}, [_identified(one) for one in offered]
     event = expected[0].event.id.hex()[:16] if expected else "nothing"
     if not expected or len(theirs) != len(ours) or set(theirs) != ours:
-        strangers = [one.oracle_key.hex()[:16] for one in offered if one.digest() not in ours]
+        strangers = [one.oracle_key.hex()[:16] for one in offered if _identified(one) not in ours]
         problem = f"the offer has {len(theirs)} oracles, you have {len(ours)}"
         if strangers:
             problem += f"; not as you have them: {', '.join(strangers)}"
         raise WrongAnnouncementError(event, problem)
+
+
+def _identified(one: Announcement) -> tuple[bytes, Hash32]:
+    return one.oracle_key, one.digest()

@@ -37,6 +37,7 @@ from btcfi.bitcoin.fees import (
 )
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.bitcoin.wallet import Coin, InsufficientFundsError
+from btcfi.contracts.setup import SetupPolicy, check_oracles
 from btcfi.disputes.garbled import deal_messages as wire
 from btcfi.disputes.garbled import messages, presign
 from btcfi.disputes.garbled.deal import Acceptance, Deal, Draft, OwnSecrets, Proposal, check_first, sign_first, signed
@@ -110,10 +111,11 @@ class Deals:
     def propose(self, draft: Draft, *, identity_secret: bytes) -> Json:
         """Propose a contract in which we claim, with coins of our wallet.
 
-        Raises WrongMandateError, OutsideMandateError, InsufficientFundsError.
+        Raises WrongAnnouncementError, WrongMandateError, OutsideMandateError, InsufficientFundsError.
         """
         room = self._room
         room.check_new("", draft)
+        _check_oracles(draft)
         room.ask("", draft, Side.CLAIMANT, proposer=None)
         room.show(Side.CLAIMANT, draft)
         with room.store.alone():
@@ -153,6 +155,7 @@ class Deals:
             raise InvalidInputError("announcements", f"of {len(announcements)} events", f"{len(draft.events)}")
         for offered, expected in zip(draft.events, announcements, strict=True):
             check_announcements(offered, expected)
+        _check_oracles(draft)
         check_contribution(Side.CLAIMANT, contribution(proposal.coins, proposal.change_script))
         room.check_coins(proposal.coins)
         room.ask(name, draft, Side.VERIFIER, proposer=proposal.identity)
@@ -434,3 +437,9 @@ class Deals:
         except NotFoundError:
             return False
         return True
+
+
+def _check_oracles(draft: Draft) -> None:
+    """Check that every announcement is sound, and its oracle's own. Raises WrongAnnouncementError."""
+    for event in draft.events:
+        check_oracles(event, event[0].event, SetupPolicy())

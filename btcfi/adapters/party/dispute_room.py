@@ -35,6 +35,7 @@ from btcfi.disputes.garbled.presign import Attested
 from btcfi.disputes.garbled.setup import CONSERVATIVE, Commitments, Cut, Garbler, Kept, cut_by_hash, draw_cut, kept_of
 from btcfi.disputes.stages import Stage
 from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.oracle.announcement import Announcement
 from btcfi.oracle.attestation import Attestation
 from btcfi.units import Hash32, Height, display_txid
 
@@ -155,10 +156,14 @@ class DisputeRoom:
 
         claimed: outcomes that we signed a claim of: what another set attested since is not looked at.
         """
+        return next(self.every_attested(graph, claimed), None)
+
+    def every_attested(self, graph: Graph, claimed: Sequence[int] | None = None) -> Iterator[Attested]:
+        """Yield the outcomes of each set of oracles that agrees on every event; each of them can be claimed."""
         known = self.store.attestations()
         found: list[Mapping[int, Attestation]] = [
             {place: one for place, said in enumerate(event)
-             if (one := known.get((said.event.id, said.oracle_key))) is not None}
+             if (one := known.get((said.event.id, said.oracle_key))) is not None and _is_of(one, said)}
             for event in graph.terms.events
         ]  # fmt: skip
         for which, oracles in enumerate(graph.terms.sets):
@@ -167,8 +172,7 @@ class DisputeRoom:
                 said = {event[one].outcome if one in event else None for one in oracles}
                 outcomes.append(said.pop() if len(said) == 1 else None)
             if None not in outcomes and (claimed is None or list(claimed) == outcomes):
-                return presign.attested_of(graph, [one for one in outcomes if one is not None], found, which)
-        return None
+                yield presign.attested_of(graph, [one for one in outcomes if one is not None], found, which)
 
     def known(self, name: str, graph: Graph, here: Position) -> Attested | None:
         """Return the outcomes by our own attestations, or by a claim of silence that the chain shows; None: unknown."""
@@ -289,6 +293,15 @@ class DisputeRoom:
                 raise InvalidInputError(f"coin {coin.outpoint}", problem, "a confirmed coin that may be spent")
             if coin.output.script in ours:
                 raise CoinNotTheirsError("the other side", str(coin.outpoint))
+
+
+def _is_of(attestation: Attestation, announced: Announcement) -> bool:
+    """Return whether an attestation that was checked is by the nonces of this announcement.
+
+    An oracle can announce one event twice: what it then attested finishes signatures of one contract and not of
+    another, whose other oracles must be enough.
+    """
+    return tuple(one[:32] for one in attestation.signatures) == announced.nonces
 
 
 def cut_of(made: Deal, own: OwnSecrets, first: Commitments) -> Cut:
