@@ -39,7 +39,7 @@ from btcfi.disputes.garbled.deal import Draft
 from btcfi.disputes.garbled.opening import Side as Role
 from btcfi.disputes.public import decode_public, encode_public
 from btcfi.documents import printable
-from btcfi.errors import InvalidInputError, NotFoundError, PreconditionError
+from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError, PreconditionError
 from btcfi.oracle.announcement import Announcement
 from btcfi.payoffs.book_guest import PROGRAM
 from btcfi.surfaces import dispute_watch_cli
@@ -209,15 +209,34 @@ def watch(
     as_json: AsJson = False,
     side: Side,
 ) -> None:
-    """Look at the chain and do what each contract needs of you now; run it at every block."""
+    """Look at the chain and do what each contract needs of you now; run it at every block.
+
+    An attestation that cannot be read or is wrong is named at the end, and the command fails; all else is done before.
+    """
     desk = _desk(side, feerate=feerate)
+    wrong = _kept(desk, attestation or [])
+    _print(desk.watch(), as_json=as_json)
+    for source, problem in wrong[1:]:
+        typer.echo(f"--attestation {printable(source, _SHOWN)}: {problem}", err=True)
+    if wrong:
+        raise wrong[0][1]
+
+
+def _kept(desk: DisputeDesk, sources: list[str]) -> list[tuple[str, BtcfiError]]:
+    """Keep what oracles attested; return what could not be: one that lies must not keep us from the chain."""
     announced = [
         one
         for name in desk.files.names()
         for event in wire.decode_proposal(desk.files.find(name, "proposal")).draft.events
         for one in event
     ]
-    _print(desk.watch([read_attestation(one, announced) for one in attestation or ()]), as_json=as_json)
+    wrong = []
+    for source in sources:
+        try:
+            desk.keep(read_attestation(source, announced))
+        except BtcfiError as e:
+            wrong.append((source, e))
+    return wrong
 
 
 @command(of=app)
