@@ -5,12 +5,12 @@ from sqlalchemy import delete
 from sqlmodel import col
 
 from btcfi.adapters.store.disputes import watching
-from btcfi.adapters.store.disputes.tables import DisputeRow
 from btcfi.adapters.store.disputes.watching import TooManyDisputesError
 from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.disputes.garbled.game import Stage
-from tests.integration.tasks.test_tasks_disputes import NOW, Watcher
-from tests.support.disputed import SINCE, public
+from btcfi.errors import InvalidInputError
+from tests.integration.tasks.test_tasks_disputes import Watcher
+from tests.support.disputed import BLOCKS, REFUND, SINCE, public
 from tests.support.stores import store_on_sqlite
 
 pytestmark = pytest.mark.integration
@@ -22,10 +22,10 @@ def watcher(tmp_path, monkeypatch):
         yield Watcher(store, monkeypatch)
 
 
-@pytest.mark.parametrize("later", [1_000, 400_000_000])
+@pytest.mark.parametrize("later", [1_000, 90_000])
 def test_a_contract_registered_with_a_block_after_its_opening_is_watched_once_its_own_block_is_told(watcher, later):
     """The block from which it is looked for is nobody's signed word: a counterparty's file may name a late one."""
-    forged, honest = public(since=SINCE + later), public()
+    forged, honest = public(since=SINCE + later, refund=100_000), public(refund=100_000)
     assert forged.id == honest.id
     watcher.register(forged)
     watcher.chain.mine(honest.opening)
@@ -38,7 +38,7 @@ def test_a_contract_registered_with_a_block_after_its_opening_is_watched_once_it
     assert watcher.row(honest).state == Stage.CLAIMED
     way = watcher.way(honest)
     watcher.register(forged)  # a later block takes nothing back, and no more does an earlier one what was seen
-    watcher.register(public(since=1))
+    watcher.register(public(since=1, refund=100_000))
     assert (watcher.row(honest).walked_height, watcher.way(honest)) == (watcher.chain.top, way)
 
 
@@ -68,8 +68,14 @@ def test_contracts_that_were_never_opened_leave_their_places_to_others(watcher, 
     while watcher.chain.top < last:
         watcher.chain.mine()
     watcher.look()
-    watcher.register(public())
-    with watcher.reading() as session:
-        assert session.get(DisputeRow, public().id.hex()).final_height is None
-        assert session.get(DisputeRow, never.id.hex()).state == Stage.UNOPENED
-    assert watcher.figures() == []
+    later = public(name="later", since=last, silence=last + 30, refund=last + 60)
+    watcher.register(later)
+    watcher.chain.mine(later.opening)
+    watcher.look()
+    assert [watcher.row(one).state for one in (never, later)] == [Stage.UNOPENED, Stage.OPEN]
+    assert [state for state, *_ in watcher.figures()] == [Stage.OPEN]
+
+
+def test_a_contract_is_not_registered_as_opened_after_all_of_it_is_over():
+    with pytest.raises(InvalidInputError, match="since_height"):
+        public(since=REFUND + 5 * BLOCKS + 1)
