@@ -211,21 +211,32 @@ def watch(
 ) -> None:
     """Look at the chain and do what each contract needs of you now; run it at every block.
 
-    An attestation that is missing or wrong is named, and stops nothing.
+    An attestation that cannot be read or is wrong is named at the end, and the command fails; all else is done before.
     """
     desk = _desk(side, feerate=feerate)
+    wrong = _kept(desk, attestation or [])
+    _print(desk.watch(), as_json=as_json)
+    for source, problem in wrong[1:]:
+        typer.echo(f"--attestation {printable(source, _SHOWN)}: {problem}", err=True)
+    if wrong:
+        raise wrong[0][1]
+
+
+def _kept(desk: DisputeDesk, sources: list[str]) -> list[tuple[str, BtcfiError]]:
+    """Keep what oracles attested; return what could not be: one that lies must not keep us from the chain."""
     announced = [
         one
         for name in desk.files.names()
         for event in wire.decode_proposal(desk.files.find(name, "proposal")).draft.events
         for one in event
     ]
-    for source in attestation or ():
+    wrong = []
+    for source in sources:
         try:
             desk.keep(read_attestation(source, announced))
-        except BtcfiError as e:  # one oracle of several is silent, or lies
-            typer.echo(f"btcfi dispute: --attestation {printable(source, _SHOWN)}: {e}", err=True)
-    _print(desk.watch(), as_json=as_json)
+        except BtcfiError as e:
+            wrong.append((source, e))
+    return wrong
 
 
 @command(of=app)

@@ -97,9 +97,9 @@ class DisputeDesk:
         """As ``Claims.claim``."""
         return self.claims.claim(name)
 
-    def watch(self, attestations: Sequence[Attestation] = ()) -> list[Report]:
+    def watch(self) -> list[Report]:
         """As ``Watch.watch``."""
-        return self._watch.watch(attestations)
+        return self._watch.watch()
 
     def keep(self, attestation: Attestation) -> bool:
         """As ``Watch.keep``."""

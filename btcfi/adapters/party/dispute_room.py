@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 from base64 import b64decode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +37,7 @@ from btcfi.disputes.garbled.setup import CONSERVATIVE, Commitments, Cut, Garbler
 from btcfi.disputes.stages import Stage
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.oracle.announcement import Announcement
-from btcfi.oracle.attestation import Attestation
+from btcfi.oracle.attestation import Attestation, WrongAttestationError
 from btcfi.units import Hash32, Height, display_txid
 
 Json = dict[str, Any]
@@ -159,7 +160,11 @@ class DisputeRoom:
         return next(self.every_attested(graph, claimed), None)
 
     def every_attested(self, graph: Graph, claimed: Sequence[int] | None = None) -> Iterator[Attested]:
-        """Yield the outcomes of each set of oracles that agrees on every event; each of them can be claimed."""
+        """Yield the outcomes as each set of oracles attested them that agrees on every event; each may be claimed.
+
+        Of an oracle that announced one event twice we may have kept the other announcement's attestation: no set with
+        it counts, and those without it do.
+        """
         known = self.store.attestations()
         found: list[Mapping[int, Attestation]] = [
             {place: one for place, said in enumerate(event)
@@ -172,7 +177,8 @@ class DisputeRoom:
                 said = {event[one].outcome if one in event else None for one in oracles}
                 outcomes.append(said.pop() if len(said) == 1 else None)
             if None not in outcomes and (claimed is None or list(claimed) == outcomes):
-                yield presign.attested_of(graph, [one for one in outcomes if one is not None], found, which)
+                with suppress(WrongAttestationError):
+                    yield presign.attested_of(graph, [one for one in outcomes if one is not None], found, which)
 
     def known(self, name: str, graph: Graph, here: Position) -> Attested | None:
         """Return the outcomes by our own attestations, or by a claim of silence that the chain shows; None: unknown."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from btcfi.adapters.party.agreements import StepOutOfOrderError
@@ -25,13 +25,12 @@ from btcfi.disputes.garbled.deal import Deal
 from btcfi.disputes.garbled.game import Duty, Position
 from btcfi.disputes.garbled.graph import Graph, last_of
 from btcfi.disputes.garbled.opening import Side
-from btcfi.disputes.garbled.presign import Attested
 from btcfi.disputes.garbled.setup import Judgement, Verdict
 from btcfi.disputes.stages import Stage
 from btcfi.errors import BtcfiError, NotFoundError
 from btcfi.oracle.announcement import Announcement
 from btcfi.oracle.attestation import Attestation, WrongAttestationError, check_attestation
-from btcfi.units import Hash32, Height, Sats
+from btcfi.units import Height, Sats
 
 log = logging.getLogger(__name__)
 
@@ -91,44 +90,37 @@ class Watch:
     def __init__(self, room: DisputeRoom, deals: Deals, claims: Claims, sender: Sender) -> None:
         self._room, self._deals, self._claims, self._sender = room, deals, claims, sender
 
-    def watch(self, attestations: Sequence[Attestation] = ()) -> list[Report]:
-        """Keep what oracles attested, look at the chain, and do what each contract needs of us now.
-
-        What is no attestation of its event stops nothing: one oracle of several must not keep us from playing.
-        """
-        for one in attestations:
-            try:
-                self.keep(one)
-            except WrongAttestationError as e:
-                log.warning("%s", e)
+    def watch(self) -> list[Report]:
+        """Look at the chain, and do what each contract needs of us now."""
         return [self._watched(name) for name in self._room.files.names()]
 
     def keep(self, attestation: Attestation) -> bool:
         """Keep an attestation of an event of ours once it is checked; return whether it is of one.
 
-        An oracle may have announced one event differently to several contracts: one of them is enough. Raises
-        WrongAttestationError where it is right for none.
+        Contracts may have different announcements of one event, where an oracle lied; it is of one of them. Raises
+        WrongAttestationError for what is of none.
         """
-        store, wrong = self._room.store, None
-        said = (attestation.event, attestation.oracle_key)
-        for announced in self._announced(said):
+        store, said = self._room.store, (attestation.event, attestation.oracle_key)
+        wrong: WrongAttestationError | None = None
+        for announced in self._announced():
+            if said != (announced.event.id, announced.oracle_key):
+                continue
             try:
                 check_attestation(attestation, announced)
             except WrongAttestationError as e:
                 wrong = e
-            else:
-                if said not in store.attestations():  # the first one counts: a second is the oracle's lie
-                    store.keep_attestation(attestation)
-                return True
+                continue
+            if said not in store.attestations():  # the first one counts: a second is the oracle's lie
+                store.keep_attestation(attestation)
+            return True
         if wrong is not None:
             raise wrong
         return False
 
-    def _announced(self, said: tuple[Hash32, bytes]) -> Iterator[Announcement]:
-        """Yield what an oracle announced of an event, contract by contract."""
+    def _announced(self) -> Iterator[Announcement]:
         for name in self._room.files.names():
             for event in self._room.proposal(name).draft.events:
-                yield from (one for one in event if (one.event.id, one.oracle_key) == said)
+                yield from event
 
     def show(self, name: str) -> Report:
         """Return where a contract stands; nothing is sent."""
@@ -330,17 +322,14 @@ class Watch:
             raise NotFoundError(
                 "attestations", look.name[:16], "without them the claim is challenged after half of its blocks"
             )
-        if attested is not None and look.here.number in self._right_ranges(look, attested):
+        # sets of oracles may say different prices: whoever can show the digits of any takes the bond of a challenge
+        said = [*self._room.every_attested(look.graph), *([] if attested is None else [attested])]
+        if look.here.number in {range_of(look.graph, outcomes_of(look.graph, one)) for one in said}:
             return None, Verdict.RIGHT
         theirs, both = self._room.silence(look.name, look.graph), self._room.own(look.name)["both"]
         challenge = presign.build_challenge(look.graph, theirs, look.read, both=both)
         stake = last_of(challenge)[1].value
         return self._pay(look, "challenge", challenge, stake=stake, until=look.lock), None
-
-    def _right_ranges(self, look: _Look, attested: Attested) -> set[int]:
-        """Return every range that can be shown: of two sets of oracles that differ either convinces the chain."""
-        every = (attested, *self._room.every_attested(look.graph))
-        return {range_of(look.graph, outcomes_of(look.graph, one)) for one in every}
 
     def _overdue(self, look: _Look, challenge: Transaction, secret: bytes) -> _Did:
         script = self._room.wallet.script

@@ -8,7 +8,7 @@ from btcfi.adapters.party import dispute_deals
 from btcfi.disputes.garbled.setup import Verdict
 from btcfi.oracle import announcement as announcing
 from btcfi.oracle.announcement import WrongAnnouncementError, announce
-from btcfi.oracle.attestation import attest
+from btcfi.oracle.attestation import WrongAttestationError, attest
 from tests.support.chain import chain
 from tests.support.dispute_stage import Table, lied, mailed, mandated
 from tests.support.disputing import Memory
@@ -60,7 +60,10 @@ def test_a_wrong_attestation_stops_no_contract_that_is_watched(table):
     table.attest("v", [SPOT])
     lied(table, name, 0)
     wrong = replace(table.oracles.attestations([SPOT])[0][0], outcome=SPOT + 1)
-    (seen,) = table.desk("v").watch([wrong])
+    desk = table.desk("v")
+    with pytest.raises(WrongAttestationError):
+        desk.keep(wrong)
+    (seen,) = desk.watch()
     assert (seen.verdict, seen.sent) == (Verdict.CONVICTED, "disproof")
 
 
