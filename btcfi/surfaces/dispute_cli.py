@@ -211,12 +211,7 @@ def watch(
 ) -> None:
     """Look at the chain and do what each contract needs of you now; run it at every block."""
     desk = _desk(side, feerate=feerate)
-    announced = [
-        one
-        for name in desk.files.names()
-        for event in wire.decode_proposal(desk.files.find(name, "proposal")).draft.events
-        for one in event
-    ]
+    announced = list(desk.room.announced())
     _print(desk.watch([read_attestation(one, announced) for one in attestation or ()]), as_json=as_json)
 
 
@@ -228,9 +223,9 @@ def show(
     side: Side,
 ) -> None:
     """Show where contracts stand, who must be online until when, and what each side can do; nothing is sent."""
-    names = [_named(side, name)] if name else DisputeFiles(side.folder).names()
+    found = _named(side, name) if name else ""
     desk = _desk(side)
-    _print([desk.show(one) for one in names], as_json=as_json)
+    _print([desk.show(found)] if found else desk.shown(), as_json=as_json)
 
 
 @command(of=app)
@@ -421,7 +416,7 @@ def _print(reports: list[Report], *, as_json: bool) -> None:
     for row in rows:
         done = f"; sent: {row['sent']} {row['txid']}" if row["sent"] else ""
         verdict = f"; the claim is {row['verdict']}" if row["verdict"] else ""
-        typer.echo(f"{row['dispute'][:16]}  you: {row['you']}  {row['stage']}{verdict}{done}")
+        typer.echo(f"{row['dispute'][:16]}  you: {row['you'] or 'unknown'}  {row['stage']}{verdict}{done}")
         for duty in row["clock"]:
             until = "" if duty["until"] is None else f" to {duty['until']:,}"
             typer.echo(f"  {duty['side']:<9} {duty['what']}: blocks {duty['since']:,}{until or ' on'}")
@@ -432,7 +427,8 @@ def _print(reports: list[Report], *, as_json: bool) -> None:
 def _row(report: Report) -> dict[str, Any]:
     here = report.position
     return {
-        "dispute": report.name, "you": report.side.value, "stage": "being set up" if here is None else here.stage.value,
+        "dispute": report.name, "you": None if report.side is None else report.side.value,
+        "stage": ("unknown" if report.problem else "being set up") if here is None else here.stage.value,
         "block": None if here is None else here.at, "range": None if here is None else here.number,
         "verdict": None if report.verdict is None else report.verdict.value, "sent": report.sent, "txid": report.txid,
         "problem": report.problem, "you_are_needed": any(one.side is report.side for one in report.duties),

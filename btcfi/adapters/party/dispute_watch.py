@@ -38,7 +38,8 @@ class Report:
     """One contract after a look at the chain."""
 
     name: str
-    side: Side
+    side: Side | None
+    """None where the folder has lost our seed, and with it which side it was."""
     position: Position | None
     """None before both sides' halves and the set-up are there."""
     duties: tuple[Duty, ...] = ()
@@ -100,15 +101,13 @@ class Watch:
         Raises WrongAttestationError.
         """
         store = self._room.store
-        for name in self._room.files.names():
-            for event in self._room.proposal(name).draft.events:
-                for announced in event:
-                    said = (announced.event.id, announced.oracle_key)
-                    if said == (attestation.event, attestation.oracle_key):
-                        check_attestation(attestation, announced)
-                        if said not in store.attestations():  # the first one counts: a second is the oracle's lie
-                            store.keep_attestation(attestation)
-                        return True
+        for announced in self._room.announced():
+            said = (announced.event.id, announced.oracle_key)
+            if said == (attestation.event, attestation.oracle_key):
+                check_attestation(attestation, announced)
+                if said not in store.attestations():  # the first one counts: a second is the oracle's lie
+                    store.keep_attestation(attestation)
+                return True
         return False
 
     def show(self, name: str) -> Report:
@@ -120,6 +119,10 @@ class Watch:
         _, graph = room.graph(name, room.deal(name))
         here = room.position(name, graph)
         return Report(name=name, side=side, position=here, duties=tuple(game.clock(graph, here)))
+
+    def shown(self) -> list[Report]:
+        """Return where all contracts stand; of one that cannot be read, why. Nothing is sent."""
+        return [self._without_problem(name) for name in self._room.files.names()]
 
     def _is_set_up(self, name: str) -> bool:
         files = self._room.files
@@ -136,13 +139,15 @@ class Watch:
         )
 
     def _watched(self, name: str) -> Report:
-        room = self._room
-        if room.files.find(name, ENDED) is not None:
-            return self._without_problem(name)
         try:
+            if self._room.files.find(name, ENDED) is not None:
+                return self.show(name)
             self._let_lapse(name)
             return self._played(name)
-        except BtcfiError as e:  # one contract must not hold up the others; it is tried again at the next look
+        except (
+            BtcfiError,
+            OSError,
+        ) as e:  # one contract must not hold up the others; it is tried again at the next look
             log.warning("dispute %s: %s", name[:16], e)
             shown = self._without_problem(name)
             return Report(
@@ -161,8 +166,8 @@ class Watch:
     def _without_problem(self, name: str) -> Report:
         try:
             return self.show(name)
-        except BtcfiError as e:
-            return Report(name=name, side=self._room.files.side_of(name), position=None, problem=str(e))
+        except (BtcfiError, OSError) as e:
+            return Report(name=name, side=self._room.files.find_side(name), position=None, problem=str(e))
 
     def _played(self, name: str) -> Report:
         room, side = self._room, self._room.files.side_of(name)

@@ -1,4 +1,4 @@
-"""One contract's files are damaged, gone or copied beside: the other contracts of the folder are played all the same."""
+"""One contract's files are damaged, gone or copied beside: the folder's other contracts are played all the same."""
 
 import json
 import shutil
