@@ -60,7 +60,7 @@ class PublicDispute:
 
     @cached_property
     def contract(self) -> Hash32:
-        """The contract's identity, as both sides call it."""
+        """The contract's identity, as messages between both sides have it."""
         return wire.contract_id(self.proposal, self.acceptance)
 
     @cached_property

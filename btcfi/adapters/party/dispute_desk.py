@@ -109,6 +109,10 @@ class DisputeDesk:
         """As ``Watch.show``."""
         return self._watch.show(name)
 
+    def shown(self) -> list[Report]:
+        """As ``Watch.shown``."""
+        return self._watch.shown()
+
     def may_forget(self, name: str) -> bool:
         """As ``DisputeRoom.may_forget``."""
         return self.room.may_forget(name)

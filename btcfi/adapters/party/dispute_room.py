@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -35,7 +34,7 @@ from btcfi.disputes.garbled.opening import Opening, Side
 from btcfi.disputes.garbled.presign import Attested
 from btcfi.disputes.garbled.setup import CONSERVATIVE, Commitments, Cut, Garbler, Kept, cut_by_hash, draw_cut, kept_of
 from btcfi.disputes.stages import Stage
-from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.oracle.announcement import Announcement
 from btcfi.oracle.attestation import Attestation, WrongAttestationError
 from btcfi.units import Hash32, Height, display_txid
@@ -116,7 +115,7 @@ class DisputeRoom:
             return self.garbler(name, made).commitments()
         if found is None:
             raise StepOutOfOrderError(name, "the claimant's commitments")
-        return messages.decode_commitments(made.subject, b64decode(found["data"]))
+        return messages.decode_commitments(made.subject, wire.decode_letter(found).data)
 
     def kept(self, name: str, made: Deal, openings: wire.Letter) -> Kept:
         """Return what the verifier judges by, the opened copies checked. Raises CheatedError."""
@@ -149,6 +148,15 @@ class DisputeRoom:
         """Return whether our signature of the opening has left, or may have."""
         said = self.files.find(name, "funding") if self.files.side_of(name) is Side.CLAIMANT else None
         return said is not None or self.opening(name) is not None
+
+    def announced(self) -> Iterator[Announcement]:
+        """Yield every announcement of our contracts, of those that can be read."""
+        for name in self.files.names():
+            try:
+                events = self.proposal(name).draft.events
+            except (BtcfiError, OSError):  # it is named where it is played
+                continue
+            yield from (one for event in events for one in event)
 
     # ---- what was attested
 
@@ -221,8 +229,8 @@ class DisputeRoom:
         return None
 
     def _first(self, name: str) -> Height:
-        started = self.files.find(name, "started")
-        return Height(1 if started is None else max(1, int(started["height"]) + 1 - REMEMBERED_BLOCKS))
+        started = self.files.started(name)
+        return Height(1 if started is None else max(1, started + 1 - REMEMBERED_BLOCKS))
 
     def may_forget(self, name: str) -> bool:
         """Return whether nothing of an attempt can be needed any more: its coins or its end are final in blocks."""

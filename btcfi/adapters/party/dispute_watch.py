@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from btcfi.adapters.party.agreements import StepOutOfOrderError
@@ -28,7 +27,6 @@ from btcfi.disputes.garbled.opening import Side
 from btcfi.disputes.garbled.setup import Judgement, Verdict
 from btcfi.disputes.stages import Stage
 from btcfi.errors import BtcfiError, NotFoundError
-from btcfi.oracle.announcement import Announcement
 from btcfi.oracle.attestation import Attestation, WrongAttestationError, check_attestation
 from btcfi.units import Height, Sats
 
@@ -40,7 +38,8 @@ class Report:
     """One contract after a look at the chain."""
 
     name: str
-    side: Side
+    side: Side | None
+    """None where the folder has lost our seed, and with it which side it was."""
     position: Position | None
     """None before both sides' halves and the set-up are there."""
     duties: tuple[Duty, ...] = ()
@@ -102,7 +101,7 @@ class Watch:
         """
         store, said = self._room.store, (attestation.event, attestation.oracle_key)
         wrong: WrongAttestationError | None = None
-        for announced in self._announced():
+        for announced in self._room.announced():
             if said != (announced.event.id, announced.oracle_key):
                 continue
             try:
@@ -117,11 +116,6 @@ class Watch:
             raise wrong
         return False
 
-    def _announced(self) -> Iterator[Announcement]:
-        for name in self._room.files.names():
-            for event in self._room.proposal(name).draft.events:
-                yield from event
-
     def show(self, name: str) -> Report:
         """Return where a contract stands; nothing is sent."""
         room = self._room
@@ -131,6 +125,10 @@ class Watch:
         _, graph = room.graph(name, room.deal(name))
         here = room.position(name, graph)
         return Report(name=name, side=side, position=here, duties=tuple(game.clock(graph, here)))
+
+    def shown(self) -> list[Report]:
+        """Return where all contracts stand; of one that cannot be read, why. Nothing is sent."""
+        return [self._without_problem(name) for name in self._room.files.names()]
 
     def _is_set_up(self, name: str) -> bool:
         files = self._room.files
@@ -147,13 +145,15 @@ class Watch:
         )
 
     def _watched(self, name: str) -> Report:
-        room = self._room
-        if room.files.find(name, ENDED) is not None:
-            return self._without_problem(name)
         try:
+            if self._room.files.find(name, ENDED) is not None:
+                return self.show(name)
             self._let_lapse(name)
             return self._played(name)
-        except BtcfiError as e:  # one contract must not hold up the others; it is tried again at the next look
+        except (
+            BtcfiError,
+            OSError,
+        ) as e:  # one contract must not hold up the others; it is tried again at the next look
             log.warning("dispute %s: %s", name[:16], e)
             shown = self._without_problem(name)
             return Report(
@@ -172,8 +172,8 @@ class Watch:
     def _without_problem(self, name: str) -> Report:
         try:
             return self.show(name)
-        except BtcfiError as e:
-            return Report(name=name, side=self._room.files.side_of(name), position=None, problem=str(e))
+        except (BtcfiError, OSError) as e:
+            return Report(name=name, side=self._room.files.find_side(name), position=None, problem=str(e))
 
     def _played(self, name: str) -> Report:
         room, side = self._room, self._room.files.side_of(name)

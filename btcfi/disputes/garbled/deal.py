@@ -85,7 +85,8 @@ class Payoff:
     def __post_init__(self) -> None:
         """Raise InvalidInputError for a knock-out without its barrier, and for a barrier of anything else."""
         if (self.barrier is not None) != (self.kind is Kind.KNOCK_OUT):
-            raise InvalidInputError("barrier", f"of a {self.kind}", "one of a knock-out, and of nothing else")
+            problem = "none" if self.barrier is None else f"of a {self.kind}"
+            raise InvalidInputError("barrier", problem, "one of a knock-out, and of nothing else")
 
     def claim(self, events: int) -> Claim:
         """Return the claim over so many outcomes. Raises InvalidInputError."""

@@ -97,7 +97,8 @@ def _summary(row: DisputeRow) -> dict[str, Any]:
 def _dispute_of(seen: DisputeView) -> schemas.Dispute:
     terms = seen.terms
     return schemas.Dispute(
-        **_summary(seen.row), tip_height=seen.tip, lazy=terms.is_lazy, ranges=len(terms.claim.payouts),
+        **_summary(seen.row), proposal_id=seen.proposal, tip_height=seen.tip, lazy=terms.is_lazy,
+        ranges=len(terms.claim.payouts),
         collateral_sats=terms.collateral, bond_sats=terms.bond, challenge_bond_sats=terms.challenge_bond,
         claimed_sats=seen.claimed, silence_height=terms.silence_height, refund_height=terms.refund_height,
         dispute_blocks=terms.dispute_blocks, waits_for=None if seen.waits_for is None else seen.waits_for.value,
