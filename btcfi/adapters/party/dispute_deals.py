@@ -19,14 +19,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from btcfi import secp256k1
-from btcfi.adapters.chain.pool import asking_rate
+from btcfi.adapters.chain.pool import asking_rate, waiting_on
 from btcfi.adapters.party.agreements import StepOutOfOrderError, WithdrawnError, check_announcements
 from btcfi.adapters.party.dispute_files import WITHDRAWN
 from btcfi.adapters.party.dispute_room import DisputeRoom, Json, cut_of, drawn_cut
 from btcfi.adapters.party.settling import REFUND_TARGET_BLOCKS
 from btcfi.bitcoin.fees import (
     DUST_P2TR,
-    INCREMENTAL_FEE_RATE,
     OVERHEAD_WEIGHT,
     P2TR_INPUT_WEIGHT,
     P2TR_OUTPUT_WEIGHT,
@@ -402,11 +401,11 @@ class Deals:
             value = sum(one.value for one in coins)
             size = vsize_of(OVERHEAD_WEIGHT + len(coins) * P2TR_INPUT_WEIGHT + P2TR_OUTPUT_WEIGHT)
             rate = choose_rate(asking_rate(room.node, REFUND_TARGET_BLOCKS), self._fees)
-            # the opening's whole fee besides: it may have to replace it in the pool; and so does a second one the first
+            # the opening's whole fee besides: it may have to replace it in the pool, with all that the other side put
+            # on it; and so does a second one the first
             fee = Sats(sum(opening.fees.values()) + fee_for(size + opening.transaction.vsize, rate))
-            if (before := room.files.find_transaction(name, "home")) is not None and self.waits(before):
-                last = value - before.outputs[0].value
-                fee = Sats(max(fee, last + fee_for(size, INCREMENTAL_FEE_RATE)))
+            waiting = {one.txid: one for one in waiting_on(room.node, [one.outpoint for one in coins]).values()}
+            fee = Sats(max(fee, sum(one.outbid(size) for one in waiting.values())))
             if value - fee < DUST_P2TR:
                 raise InsufficientFundsError(available=Sats(value), needed=Sats(fee + DUST_P2TR))
             back = TxOut(value=Sats(value - fee), script=room.wallet.script)
