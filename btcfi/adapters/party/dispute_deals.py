@@ -387,8 +387,9 @@ class Deals:
             self._room.files.put(name, WITHDRAWN, {"at_unix": int(self._room.clock())})
 
     def cancel(self, name: str) -> Transaction:
-        """Spend our coins of an opening that no block holds to ourselves. Raises StepOutOfOrderError.
+        """Spend our coins of an opening that no block holds to ourselves.
 
+        Raises StepOutOfOrderError, ConflictError where what waits would cost more to replace than half of our stake.
         Everything that was pre-signed is kept: until this is final the opening may be mined in its place.
         """
         room = self._room
@@ -405,7 +406,14 @@ class Deals:
             # on it; and so does a second one the first
             fee = Sats(sum(opening.fees.values()) + fee_for(size + opening.transaction.vsize, rate))
             waiting = {one.txid: one for one in waiting_on(room.node, [one.outpoint for one in coins]).values()}
-            fee = Sats(max(fee, sum(one.outbid(size) for one in waiting.values())))
+            outbids = sum(one.outbid(size) for one in waiting.values())
+            most = made.proposal.draft.puts_in(side) // 2  # else who pins it makes us burn what it likes
+            if outbids > max(fee, most) and opening.transaction.txid in waiting:
+                raise ConflictError(
+                    f"dispute {name[:16]}: its opening waits with more on it than is paid to replace it, "
+                    f"{outbids:,} sats of at most {most:,}; the blocks decide"
+                )
+            fee = Sats(max(fee, outbids))
             if value - fee < DUST_P2TR:
                 raise InsufficientFundsError(available=Sats(value), needed=Sats(fee + DUST_P2TR))
             back = TxOut(value=Sats(value - fee), script=room.wallet.script)
