@@ -13,7 +13,7 @@ from btcfi.oracle.attestation import attest
 from btcfi.units import Sats, parse_txid
 from tests.support.chain import chain
 from tests.support.dispute_stage import Table, lied, mailed, mandated
-from tests.support.disputing import Memory
+from tests.support.disputing import Dispute, Memory
 
 pytestmark = pytest.mark.integration
 
@@ -112,3 +112,11 @@ def test_an_opening_that_the_other_side_pins_by_its_change_is_cancelled_once_a_p
     assert seen.sent == "home"
     table.mined()
     assert table.wallet.confirmations(parse_txid(seen.txid)) == 1
+
+
+def test_terms_of_other_oracles_keys_are_other_terms():
+    """What an oracle signs does not have its own key: whatever is bound to oracles names it beside."""
+    terms = Dispute().terms
+    one, other, last = terms.events[0]
+    mixed = (replace(one, oracle_key=other.oracle_key), replace(other, oracle_key=one.oracle_key), last)
+    assert replace(terms, events=(mixed,)).id != terms.id
