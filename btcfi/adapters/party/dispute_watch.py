@@ -109,7 +109,8 @@ class Watch:
         An oracle may have announced one event differently to several contracts: one of them is enough. Raises
         WrongAttestationError where it is right for none.
         """
-        store, wrong = self._room.store, None
+        store = self._room.store
+        wrong: WrongAttestationError | None = None
         said = (attestation.event, attestation.oracle_key)
         for announced in self._announced(said):
             try:
