@@ -68,7 +68,7 @@ class Agreements:
     def __init__(self, store: PartyStore, guest: Guest) -> None:
         self._store, self._guest = store, guest
         self._known: dict[Hash32, Agreement] = {}
-        self._points: dict[tuple[Hash32, ...], tuple[DigitPoints, ...]] = {}
+        self._points: dict[tuple[tuple[bytes, Hash32], ...], tuple[DigitPoints, ...]] = {}
         """Anticipation points of the last events: options of one expiry share them."""
         self._names: dict[Hash32, str] = {}
 
@@ -130,7 +130,7 @@ class Agreements:
         if buckets is None:
             self._check_held(event.program_hash)
             check_option_of(statement.terms, terms)
-        known = tuple(one.digest() for one in statement.terms.announcements)
+        known = tuple(_identified(one) for one in statement.terms.announcements)
         reopened = reopen(
             statement, self._payouts(terms, event), event=event, policy=policy, buckets=buckets,
             points=self._points.get(known),
@@ -150,7 +150,7 @@ class Agreements:
         if buckets is None:  # a new contract; by which programs one may be signed is for the mandate to say
             self._check_held(event.program_hash)
             check_option_of(offer.terms, terms)
-        known = tuple(one.digest() for one in offer.terms.announcements)
+        known = tuple(_identified(one) for one in offer.terms.announcements)
         try:
             agreement = setup.agree(
                 offer, accepting, self._payouts(terms, event), event=event, policy=policy, buckets=buckets,

@@ -19,14 +19,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from btcfi import secp256k1
-from btcfi.adapters.chain.pool import asking_rate
+from btcfi.adapters.chain.pool import asking_rate, waiting_on
 from btcfi.adapters.party.agreements import StepOutOfOrderError, WithdrawnError, check_announcements
 from btcfi.adapters.party.dispute_files import WITHDRAWN
 from btcfi.adapters.party.dispute_room import DisputeRoom, Json, cut_of, drawn_cut
 from btcfi.adapters.party.settling import REFUND_TARGET_BLOCKS
 from btcfi.bitcoin.fees import (
     DUST_P2TR,
-    INCREMENTAL_FEE_RATE,
     OVERHEAD_WEIGHT,
     P2TR_INPUT_WEIGHT,
     P2TR_OUTPUT_WEIGHT,
@@ -388,8 +387,9 @@ class Deals:
             self._room.files.put(name, WITHDRAWN, {"at_unix": int(self._room.clock())})
 
     def cancel(self, name: str) -> Transaction:
-        """Spend our coins of an opening that no block holds to ourselves. Raises StepOutOfOrderError.
+        """Spend our coins of an opening that no block holds to ourselves.
 
+        Raises StepOutOfOrderError, ConflictError where what waits would cost more to replace than half of our stake.
         Everything that was pre-signed is kept: until this is final the opening may be mined in its place.
         """
         room = self._room
@@ -402,11 +402,18 @@ class Deals:
             value = sum(one.value for one in coins)
             size = vsize_of(OVERHEAD_WEIGHT + len(coins) * P2TR_INPUT_WEIGHT + P2TR_OUTPUT_WEIGHT)
             rate = choose_rate(asking_rate(room.node, REFUND_TARGET_BLOCKS), self._fees)
-            # the opening's whole fee besides: it may have to replace it in the pool; and so does a second one the first
+            # the opening's whole fee besides: it may have to replace it in the pool, with all that the other side put
+            # on it; and so does a second one the first
             fee = Sats(sum(opening.fees.values()) + fee_for(size + opening.transaction.vsize, rate))
-            if (before := room.files.find_transaction(name, "home")) is not None and self.waits(before):
-                last = value - before.outputs[0].value
-                fee = Sats(max(fee, last + fee_for(size, INCREMENTAL_FEE_RATE)))
+            waiting = {one.txid: one for one in waiting_on(room.node, [one.outpoint for one in coins]).values()}
+            outbids = sum(one.outbid(size) for one in waiting.values())
+            most = made.proposal.draft.puts_in(side) // 2  # else who pins it makes us burn what it likes
+            if outbids > max(fee, most) and opening.transaction.txid in waiting:
+                raise ConflictError(
+                    f"dispute {name[:16]}: its opening waits with more on it than is paid to replace it, "
+                    f"{outbids:,} sats of at most {most:,}; the blocks decide"
+                )
+            fee = Sats(max(fee, outbids))
             if value - fee < DUST_P2TR:
                 raise InsufficientFundsError(available=Sats(value), needed=Sats(fee + DUST_P2TR))
             back = TxOut(value=Sats(value - fee), script=room.wallet.script)

@@ -5,13 +5,15 @@ from dataclasses import replace
 import pytest
 
 from btcfi.adapters.party import dispute_deals
+from btcfi.bitcoin.transaction import Transaction, TxIn
 from btcfi.disputes.garbled.setup import Verdict
 from btcfi.oracle import announcement as announcing
 from btcfi.oracle.announcement import WrongAnnouncementError, announce
 from btcfi.oracle.attestation import WrongAttestationError, attest
+from btcfi.units import Sats, parse_txid
 from tests.support.chain import chain
 from tests.support.dispute_stage import Table, lied, mailed, mandated
-from tests.support.disputing import Memory
+from tests.support.disputing import Dispute, Memory
 
 pytestmark = pytest.mark.integration
 
@@ -96,3 +98,28 @@ def test_an_announcement_under_another_oracles_key_is_no_announcement_that_we_ha
         WrongAnnouncementError, match=r"no valid proof|signature is not valid"
     ):  # nor where we were misled
         table.desk("v").accept(mailed(message), [mixed])
+
+
+def test_an_opening_that_the_other_side_pins_by_its_change_is_cancelled_once_a_price_is_known(table):
+    """Held in the pool by a dear child it is an option: let into a block where it gains, and replaced where not."""
+    *_, (_, opening) = table.steps()
+    keys = table.desk("p").room.wallet.by_script
+    at, change = next((at, one) for at, one in enumerate(opening.outputs) if one.script in keys)
+    pin = Transaction(
+        version=2, inputs=(TxIn(outpoint=opening.outpoint(at), sequence=0xFFFFFFFD),),
+        outputs=(replace(change, value=Sats(change.value - 90_000)),),
+    )  # fmt: skip
+    table.wallet.node.send(pin.with_witness(0, [keys[change.script].sign_input(pin, 0, [change])]))
+    table.attest("v", [SPOT])
+    seen = table.look("v")
+    assert seen.sent == "home"
+    table.mined()
+    assert table.wallet.confirmations(parse_txid(seen.txid)) == 1
+
+
+def test_terms_of_other_oracles_keys_are_other_terms():
+    """What an oracle signs does not have its own key: whatever is bound to oracles names it beside."""
+    terms = Dispute().terms
+    one, other, last = terms.events[0]
+    mixed = (replace(one, oracle_key=other.oracle_key), replace(other, oracle_key=one.oracle_key), last)
+    assert replace(terms, events=(mixed,)).id != terms.id
