@@ -1,7 +1,8 @@
 """Disputed contracts that the service watches: put one under watch by its public part, see where each stands.
 
-Nothing here is a secret: what is registered, a block will show. So whoever may read sees every contract; who puts one
-under watch is the operator, whose worker then looks at every block for it.
+Whoever may read sees every contract that is registered, also what no block shows: terms of one that is never opened, or
+closed by both. There is no key's secret in it. Who puts one under watch is the operator, whose worker then looks at
+every block for it.
 """
 
 from __future__ import annotations

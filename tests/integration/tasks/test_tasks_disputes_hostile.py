@@ -55,6 +55,8 @@ def test_a_contract_whose_public_part_is_lost_stops_no_other(watcher):
     watcher.look()
     assert watcher.row(other).state == Stage.OPEN
     assert watcher.row(lost).state == Stage.UNOPENED
+    watcher.register(lost)
+    assert watcher.row(lost).state == Stage.OPEN
 
 
 def test_contracts_that_were_never_opened_leave_their_places_to_others(watcher, monkeypatch):

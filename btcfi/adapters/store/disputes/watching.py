@@ -56,10 +56,12 @@ def register(session: Session, dispute: PublicDispute, *, by: str, now: UnixSeco
     name = dispute.id.hex()
     known = session.get(DisputeRow, name)
     if known is not None:
-        if known.state == Stage.UNOPENED and dispute.since < public_part(session, name).since:
-            watch, body = begin(dispute), store_blob(session, canonical(encode_public(dispute)), now=now)
-            known.body_sha256, known.final_height, known.updated_at_unix = body.hex(), None, now
-            known.walked_height, known.walked_hash = watch.height, watch.block.hex()
+        kept, unopened = session.get(BlobRow, known.body_sha256), known.state == Stage.UNOPENED
+        if kept is None or (unopened and dispute.since < _decoded(kept.body).since):
+            known.body_sha256 = store_blob(session, canonical(encode_public(dispute)), now=now).hex()
+            if unopened:
+                watch, known.final_height = begin(dispute), None
+                known.walked_height, known.walked_hash = watch.height, watch.block.hex()
             session.flush()
         return known
     under = select(func.count()).select_from(DisputeRow).where(col(DisputeRow.final_height).is_(None))
@@ -100,7 +102,7 @@ def public_part(session: Session, name: str) -> PublicDispute:
     row = session.get(DisputeRow, name)
     body = None if row is None else session.get(BlobRow, row.body_sha256)
     if body is None:
-        raise NotFoundError("public part", name[:16], "a backup with it, or `btcfi dispute register` it again")
+        raise NotFoundError("public part", name[:16], "`btcfi dispute register` puts it under watch, or what was lost of it back")
     return _decoded(body.body)
 
 
