@@ -49,7 +49,7 @@ from btcfi.disputes.garbled.opening import (
     sign_opening,
 )
 from btcfi.disputes.garbled.presign import ClaimSecrets, SilenceSecrets
-from btcfi.disputes.garbled.setup import BY_HASH, check_commitments, check_cut
+from btcfi.disputes.garbled.setup import BY_HASH, CONSERVATIVE, check_commitments, check_cut
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
 from btcfi.hashes import sha256
 from btcfi.oracle.announcement import Announcement
@@ -110,15 +110,19 @@ class Deals:
     def propose(self, draft: Draft, *, identity_secret: bytes) -> Json:
         """Propose a contract in which we claim, with coins of our wallet.
 
-        Raises WrongAnnouncementError, WrongMandateError, OutsideMandateError, InsufficientFundsError.
+        Raises InvalidInputError for a draft that makes no contract, WrongAnnouncementError, WrongMandateError,
+        OutsideMandateError, InsufficientFundsError.
         """
         room = self._room
+        any_ours, any_theirs = (OwnSecrets(secrets.token_bytes(32), draft.sets) for _ in Side)
+        script = room.wallet.script
+        draft.terms(any_ours.claimant_keys(script), any_theirs.verifier_keys(script), CONSERVATIVE)
         room.check_new("", draft)
         _check_oracles(draft)
         room.ask("", draft, Side.CLAIMANT, proposer=None)
         room.show(Side.CLAIMANT, draft)
         with room.store.alone():
-            seed, script = secrets.token_bytes(32), room.wallet.script
+            seed = secrets.token_bytes(32)
             half = self._coins(Side.CLAIMANT, draft)
             unsigned = Proposal(
                 draft=draft, keys=OwnSecrets(seed, draft.sets).claimant_keys(script), coins=half, change_script=script,

@@ -78,10 +78,11 @@ def test_a_copy_of_a_contract_s_files_beside_them_is_no_contract(table, damaged,
 
 
 @pytest.mark.parametrize("word", ["watch", "show"])
-def test_the_command_line_looks_at_the_others_when_one_proposal_cannot_be_read(table, damaged, datadir, tmp_path, word):
+def test_the_command_line_looks_at_the_others_when_one_cannot_be_read(table, damaged, datadir, monkeypatch, word):
     room, other = damaged
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(datadir))
     (room / "proposal").write_text("{")
-    passphrase = tmp_path / "passphrase"
+    passphrase = datadir / "passphrase"
     passphrase.write_text("a long passphrase\n")
     given = [word, "--json", "--dir", table.home("v"), "--passphrase-file", passphrase]
     given += ["--node", table.wallet.node.where, "--cookie-file", datadir / ".cookie"]

@@ -7,14 +7,17 @@ import pytest
 from typer.testing import CliRunner
 
 from btcfi.contracts.messages import encode_announcement
-from btcfi.disputes.claims import Ranges
+from btcfi.disputes.claims import Ranges, mean_claim
 from btcfi.disputes.garbled import deal_messages as wire
 from btcfi.disputes.garbled.deal import Kind, Payoff
 from btcfi.disputes.garbled.opening import Side
 from btcfi.errors import InvalidInputError
 from btcfi.surfaces import dispute_cli
-from btcfi.units import Sats
+from btcfi.units import Height, Sats
+from tests.support.chain import chain
+from tests.support.dispute_stage import Table
 from tests.support.disputed import public
+from tests.support.disputing import Dispute
 
 pytestmark = pytest.mark.integration
 
@@ -83,3 +86,31 @@ def test_a_proposal_that_pays_otherwise_than_the_holder_s_own_file_is_not_accept
     )  # the same at all prices
     payoff.write_text(json.dumps(wire.encode_payoff(Payoff(kind=Kind.PRICE, ranges=finer))))
     assert "payoff" not in str(refused(*words))
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    with chain("embedded", tmp_path_factory.mktemp("embedded")) as wallet:
+        yield Table(wallet, tmp_path_factory.mktemp("folders"))
+
+
+@pytest.mark.parametrize(
+    ("field", "changed"),
+    [
+        ("bond", {"bond": Sats(1)}),
+        ("collateral", {"collateral": Sats(15_999_999)}),
+        ("refund_height", {"refund_height": Height(1)}),
+        ("challenge_bond", {"challenge_bond": Sats(50_000)}),
+        ("dispute_blocks", {"dispute_blocks": 1 << 20}),
+        (
+            "events",
+            {"payoff": Payoff(kind=Kind.PRICE, ranges=MANY), "events": Dispute(mean_claim(MANY, 2)).announcements},
+        ),
+    ],
+)
+def test_a_draft_that_makes_no_contract_is_refused_by_who_proposes_it(table, field, changed):
+    desk = table.desk("p")
+    with pytest.raises(InvalidInputError) as refused:
+        desk.propose(table.draft(**changed), identity_secret=table.identity)
+    assert refused.value.field == field
+    assert desk.files.names() == []
