@@ -37,6 +37,7 @@ from btcfi.contracts.messages import canonical
 from btcfi.disputes.garbled import deal_messages as wire
 from btcfi.disputes.garbled.deal import Draft
 from btcfi.disputes.garbled.opening import Side as Role
+from btcfi.disputes.garbled.terms import MIN_BLOCKS
 from btcfi.disputes.public import decode_public, encode_public
 from btcfi.documents import printable
 from btcfi.errors import InvalidInputError, NotFoundError, PreconditionError
@@ -118,7 +119,9 @@ def propose(
         int, typer.Option("--challenge-bond-sats", help="The holder's; more than 0: digits only when challenged.")
     ] = 0,
     claim_height: Annotated[int, typer.Option("--claim-height", help="With it: before which nothing is claimed.")] = 0,
-    dispute_blocks: Annotated[int, typer.Option("--dispute-blocks", help="Blocks to dispute a claim.", min=1)] = 12,
+    dispute_blocks: Annotated[
+        int, typer.Option("--dispute-blocks", help="Blocks to dispute a claim.", min=MIN_BLOCKS)
+    ] = 12,
     fee_sats: Annotated[int, typer.Option("--fee-sats", help="Of each transaction, by itself.", min=0)] = FEE_SATS,
     rate: Rate = 2000,
     valid_minutes: Annotated[int, typer.Option("--valid-minutes", help="How long it may be signed.", min=1)] = 60,

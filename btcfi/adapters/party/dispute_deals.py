@@ -66,7 +66,13 @@ UNSENT_SECONDS: Final = 60
 option that it has not paid for. As of a net book."""
 
 SPARE_VSIZE: Final = 2_000
-"""Of what a side sends with a child, at most: a coin that pays for so much at the opening's rate must be left to it."""
+"""A coin that pays for so much at the opening's rate must be left to a side, and for what it may have to send."""
+
+_BESIDE_VSIZE: Final = 500
+"""Of a transaction with digits and its child, beside those signatures, at most: the answer to a challenge has 430."""
+
+_SIGNATURE_WEIGHT: Final = 1 + 65 + 3
+"""Of a digit's signature: in the witness with its length, and three opcodes of the script."""
 
 DRAWN: Final = "drawn"
 SHOWN: Final = "shown"
@@ -110,10 +116,12 @@ class Deals:
     def propose(self, draft: Draft, *, identity_secret: bytes) -> Json:
         """Propose a contract in which we claim, with coins of our wallet.
 
-        Raises WrongMandateError, OutsideMandateError, InsufficientFundsError.
+        Raises WrongMandateError, OutsideMandateError, InsufficientFundsError, and InvalidInputError where a challenge
+        costs less than its answer.
         """
         room = self._room
         room.check_new("", draft)
+        _check_bond(draft)
         room.ask("", draft, Side.CLAIMANT, proposer=None)
         room.show(Side.CLAIMANT, draft)
         with room.store.alone():
@@ -184,7 +192,7 @@ class Deals:
         """
         wallet, amount = self._room.wallet, Sats(max(draft.puts_in(side), DUST_P2TR))
         chosen = wallet.choose(amount, draft.rate)
-        least = fee_for(SPARE_VSIZE, draft.rate) + DUST_P2TR
+        least = fee_for(max(SPARE_VSIZE, _digits_vsize(side, draft)), draft.rate) + DUST_P2TR
         change = sum(one.value for one in chosen) - amount
         others = [one.value for one in wallet.free() if one not in chosen]
         if max([change - least, *others]) < least:
@@ -260,7 +268,7 @@ class Deals:
             room.check_new(name, made.proposal.draft)
         with room.store.alone():
             if not self._may_show(name, made, letter):
-                # what it is can still be told, and so closed together; one that was shown to another message is not gone
+                # what it is can still be told, and so closed together; one shown to another message is not gone
                 if opened and room.marks.find(SHOWN, made.id) is None:
                     room.files.put(name, GONE, {"gone": True})
                     room.files.put(name, "commitments", wire.encode_letter(letter))
@@ -434,3 +442,22 @@ class Deals:
         except NotFoundError:
             return False
         return True
+
+
+def _digits_vsize(side: Side, draft: Draft) -> int:
+    """Return what a side's largest transaction has with its child, at most: digits and signatures are what is long.
+
+    The claimant shows two signatures a priced digit, in a claim or in the answer to a challenge; the verifier one, in a
+    claim of silence.
+    """
+    priced = sum(digit.event is not None for digit in draft.payoff.claim(len(draft.events)).circuit.digits)
+    signatures = 1 + priced * (2 if side is Side.CLAIMANT else 1)
+    return vsize_of(signatures * _SIGNATURE_WEIGHT) + _BESIDE_VSIZE
+
+
+def _check_bond(draft: Draft) -> None:
+    """Refuse to propose a bond that is less than what the answer costs: who challenges needlessly pays for it."""
+    least = fee_for(_digits_vsize(Side.CLAIMANT, draft), draft.rate)
+    if 0 < draft.challenge_bond < least:
+        expected = f"{least} sats, what an answer to a challenge costs at the opening's rate, or none"
+        raise InvalidInputError("challenge_bond", f"{draft.challenge_bond} sats", expected)
