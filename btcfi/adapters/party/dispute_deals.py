@@ -66,7 +66,13 @@ UNSENT_SECONDS: Final = 60
 option that it has not paid for. As of a net book."""
 
 SPARE_VSIZE: Final = 2_000
-"""Of what a side sends with a child, at most: a coin that pays for so much at the opening's rate must be left to it."""
+"""A coin that pays for so much at the opening's rate must be left to a side, and for what it may have to send."""
+
+_BESIDE_VSIZE: Final = 500
+"""Of a transaction with digits and its child, beside those signatures, at most: the answer to a challenge has 430."""
+
+_SIGNATURE_WEIGHT: Final = 1 + 65 + 3
+"""Of a digit's signature: in the witness with its length, and three opcodes of the script."""
 
 DRAWN: Final = "drawn"
 SHOWN: Final = "shown"
@@ -110,8 +116,8 @@ class Deals:
     def propose(self, draft: Draft, *, identity_secret: bytes) -> Json:
         """Propose a contract in which we claim, with coins of our wallet.
 
-        Raises InvalidInputError for a draft that makes no contract, WrongAnnouncementError, WrongMandateError,
-        OutsideMandateError, InsufficientFundsError.
+        Raises InvalidInputError for a draft that makes no contract or where a challenge costs less than its answer,
+        WrongAnnouncementError, WrongMandateError, OutsideMandateError, InsufficientFundsError.
         """
         room = self._room
         any_ours, any_theirs = (OwnSecrets(secrets.token_bytes(32), draft.sets) for _ in Side)
@@ -119,6 +125,7 @@ class Deals:
         draft.terms(any_ours.claimant_keys(script), any_theirs.verifier_keys(script), CONSERVATIVE)
         room.check_new("", draft)
         _check_oracles(draft)
+        _check_bond(draft)
         room.ask("", draft, Side.CLAIMANT, proposer=None)
         room.show(Side.CLAIMANT, draft)
         with room.store.alone():
@@ -190,7 +197,7 @@ class Deals:
         """
         wallet, amount = self._room.wallet, Sats(max(draft.puts_in(side), DUST_P2TR))
         chosen = wallet.choose(amount, draft.rate)
-        least = fee_for(SPARE_VSIZE, draft.rate) + DUST_P2TR
+        least = fee_for(max(SPARE_VSIZE, _digits_vsize(side, draft)), draft.rate) + DUST_P2TR
         change = sum(one.value for one in chosen) - amount
         others = [one.value for one in wallet.free() if one not in chosen]
         if max([change - least, *others]) < least:
@@ -454,3 +461,22 @@ def _check_oracles(draft: Draft) -> None:
     """Check that every announcement is sound, and its oracle's own. Raises WrongAnnouncementError."""
     for event in draft.events:
         check_oracles(event, event[0].event, SetupPolicy())
+
+
+def _digits_vsize(side: Side, draft: Draft) -> int:
+    """Return what a side's largest transaction has with its child, at most: digits and signatures are what is long.
+
+    The claimant shows two signatures a priced digit, in a claim or in the answer to a challenge; the verifier one, in a
+    claim of silence.
+    """
+    priced = sum(digit.event is not None for digit in draft.payoff.claim(len(draft.events)).circuit.digits)
+    signatures = 1 + priced * (2 if side is Side.CLAIMANT else 1)
+    return vsize_of(signatures * _SIGNATURE_WEIGHT) + _BESIDE_VSIZE
+
+
+def _check_bond(draft: Draft) -> None:
+    """Refuse to propose a bond that is less than what the answer costs: who challenges needlessly pays for it."""
+    least = fee_for(_digits_vsize(Side.CLAIMANT, draft), draft.rate)
+    if 0 < draft.challenge_bond < least:
+        expected = f"{least} sats, what an answer to a challenge costs at the opening's rate, or none"
+        raise InvalidInputError("challenge_bond", f"{draft.challenge_bond} sats", expected)

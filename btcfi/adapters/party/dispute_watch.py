@@ -259,7 +259,9 @@ class Watch:
         if here.stage is Stage.OPEN and (attested is None or late) and look.following > terms.refund_height:
             theirs, both = room.claims(look.name, look.graph), room.own(look.name)["both"]
             refund = presign.build_refund(look.graph, theirs, both=both)
-            return self._pay(look, "refund", refund, stake=refund.outputs[0].value, until=None, yields=True)
+            # a silence that waits is answered, not raced; but one that no block ever takes must not keep our coins
+            yields = look.following <= terms.refund_height + terms.dispute_blocks
+            return self._pay(look, "refund", refund, stake=refund.outputs[0].value, until=None, yields=yields)
         return None
 
     def _reveal(self, look: _Look) -> _Did:
