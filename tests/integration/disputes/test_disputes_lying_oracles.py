@@ -6,17 +6,16 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
-from btcfi import secp256k1
 from btcfi.contracts.messages import encode_attestation
 from btcfi.disputes.garbled.game import Stage
 from btcfi.disputes.garbled.setup import Verdict
 from btcfi.errors import BtcfiError
-from btcfi.oracle.announcement import digit_digest, digit_values
-from btcfi.oracle.attestation import Attestation, WrongAttestationError, sign_with_nonce
+from btcfi.oracle import announcement as announcing
+from btcfi.oracle.attestation import WrongAttestationError, attest
 from btcfi.surfaces import dispute_cli
 from tests.support.chain import chain
 from tests.support.dispute_stage import Table, lied
-from tests.support.disputing import secret
+from tests.support.disputing import Memory
 
 pytestmark = pytest.mark.integration
 
@@ -32,14 +31,16 @@ def wallet(tmp_path_factory):
 
 def announced_again(table, oracle, outcome):
     """What a lying oracle says of one event to others: a second announcement of it, with nonces of its own."""
-    first, key = table.oracles.announcements[0][oracle], table.oracles.secrets[oracle]
-    nonces = [secp256k1.even_secret(secret("second", at)) for at in range(len(first.nonces))]
-    again = replace(first, nonces=tuple(secp256k1.public_key_xonly(one) for one in nonces))
-    digits = digit_values(outcome, first.event.signed_digits)
-    said = tuple(sign_with_nonce(key, nonce, digit_digest(one)) for nonce, one in zip(nonces, digits, strict=True))
-    return again, Attestation(
-        oracle_key=first.oracle_key, event=first.event.id, outcome=outcome, signatures=said
-    )  # fmt: skip
+    usual, key, event = announcing.nonce_secret, table.oracles.secrets[oracle], table.oracles.events[0]
+
+    def another(secret, event, place):
+        return usual(secret + b"again", event, place)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(announcing, "nonce_secret", another)
+        patched.setattr("btcfi.oracle.attestation.nonce_secret", another)
+        again = announcing.announce(key, event)
+        return again, attest(key, again, outcome, Memory())
 
 
 def test_an_oracle_that_announced_an_event_twice_stops_neither_side(wallet, tmp_path):
