@@ -101,7 +101,7 @@ def public_part(session: Session, name: str) -> PublicDispute:
     row = session.get(DisputeRow, name)
     body = None if row is None else session.get(BlobRow, row.body_sha256)
     if body is None:
-        raise NotFoundError("public part", name[:16], "`btcfi dispute register` puts it under watch, or what was lost of it back")
+        raise NotFoundError("public part", name[:16], "`btcfi dispute register` puts it, or what was lost of it, there")
     return _decoded(body.body)
 
 
