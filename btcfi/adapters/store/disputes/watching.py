@@ -23,9 +23,8 @@ from btcfi.bitcoin.transaction import OutPoint, parse_outpoint, parse_transactio
 from btcfi.contracts.messages import canonical
 from btcfi.contracts.watch import REMEMBERED_BLOCKS
 from btcfi.disputes import states
-from btcfi.disputes.garbled.game import Position
+from btcfi.disputes.garbled.game import Position, Stage
 from btcfi.disputes.public import PublicDispute, decode_public, encode_public
-from btcfi.disputes.stages import Stage
 from btcfi.disputes.watching import Seen, Watch, begin, positions
 from btcfi.errors import ConflictError, NotFoundError
 from btcfi.units import Hash32, Height, UnixSeconds, display_txid, parse_txid
@@ -102,9 +101,7 @@ def public_part(session: Session, name: str) -> PublicDispute:
     row = session.get(DisputeRow, name)
     body = None if row is None else session.get(BlobRow, row.body_sha256)
     if body is None:
-        raise NotFoundError(
-            "public part", name[:16], "`btcfi dispute register` puts it under watch, or what was lost of it back"
-        )
+        raise NotFoundError("public part", name[:16], "`btcfi dispute register` puts it, or what was lost of it, there")
     return _decoded(body.body)
 
 
