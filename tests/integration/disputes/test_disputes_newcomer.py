@@ -17,7 +17,7 @@ from btcfi.units import Height, Sats
 from tests.support.chain import chain
 from tests.support.dispute_stage import Table
 from tests.support.disputed import public
-from tests.support.disputing import Dispute
+from tests.support.disputing import RANGES, Dispute
 
 pytestmark = pytest.mark.integration
 
@@ -102,10 +102,7 @@ def table(tmp_path_factory):
         ("refund_height", {"refund_height": Height(1)}),
         ("challenge_bond", {"challenge_bond": Sats(50_000)}),
         ("dispute_blocks", {"dispute_blocks": 1 << 20}),
-        (
-            "events",
-            {"payoff": Payoff(kind=Kind.PRICE, ranges=MANY), "events": Dispute(mean_claim(MANY, 2)).announcements},
-        ),
+        ("events", {"events": Dispute(mean_claim(RANGES, 2)).announcements}),
     ],
 )
 def test_a_draft_that_makes_no_contract_is_refused_by_who_proposes_it(table, field, changed):
