@@ -42,13 +42,14 @@ from btcfi.disputes.garbled.opening import Side as Role
 from btcfi.disputes.garbled.terms import MAX_BLOCKS, MIN_BLOCKS
 from btcfi.disputes.public import decode_public, encode_public
 from btcfi.documents import printable
-from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError, PreconditionError
+from btcfi.errors import InvalidInputError, NotFoundError, PreconditionError
 from btcfi.oracle.announcement import Announcement
+from btcfi.oracle.attestation import WrongAttestationError
 from btcfi.payoffs.book_guest import PROGRAM
 from btcfi.surfaces import dispute_watch_cli
 from btcfi.surfaces.cli import Once
 from btcfi.surfaces.dispute_cost import cost
-from btcfi.surfaces.party.oracles import read_announcement, read_attestation
+from btcfi.surfaces.party.oracles import end_with, read_announcement, readable
 from btcfi.surfaces.party.screen import confirm, in_lines, rows_screen
 from btcfi.surfaces.party.side import (
     Announcements,
@@ -225,23 +226,14 @@ def watch(
     An attestation that cannot be read or is wrong is named at the end, and the command fails; all else is done before.
     """
     desk = _desk(side, feerate=feerate)
-    wrong = _kept(desk, attestation or [])
-    _print(desk.watch(), as_json=as_json)
-    for source, problem in wrong[1:]:
-        typer.echo(f"--attestation {printable(source, _SHOWN)}: {problem}", err=True)
-    if wrong:
-        raise wrong[0][1]
-
-
-def _kept(desk: DisputeDesk, sources: list[str]) -> list[tuple[str, BtcfiError]]:
-    """Keep what oracles attested; return what could not be: one that lies must not keep us from the chain."""
-    announced, wrong = list(desk.room.announced()), []
-    for source in sources:
+    found, wrong = readable(attestation or [], list(desk.room.announced()))
+    for one in found:
         try:
-            desk.keep(read_attestation(source, announced))
-        except BtcfiError as e:
-            wrong.append((source, e))
-    return wrong
+            desk.keep(one)
+        except WrongAttestationError as e:
+            wrong.append((f"of {one.oracle_key.hex()[:16]}", e))
+    _print(desk.watch(), as_json=as_json)
+    end_with(wrong)
 
 
 @command(of=app, cls=Once)

@@ -23,8 +23,9 @@ from btcfi.bitcoin.transaction import OutPoint, parse_outpoint, parse_transactio
 from btcfi.contracts.messages import canonical
 from btcfi.contracts.watch import REMEMBERED_BLOCKS
 from btcfi.disputes import states
-from btcfi.disputes.garbled.game import Position, Stage
+from btcfi.disputes.garbled.game import Position
 from btcfi.disputes.public import PublicDispute, decode_public, encode_public
+from btcfi.disputes.stages import Stage
 from btcfi.disputes.watching import Seen, Watch, begin, positions
 from btcfi.errors import ConflictError, NotFoundError
 from btcfi.units import Hash32, Height, UnixSeconds, display_txid, parse_txid
