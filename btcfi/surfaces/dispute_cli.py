@@ -227,11 +227,11 @@ def watch(
     """
     desk = _desk(side, feerate=feerate)
     found, wrong = readable(attestation or [], list(desk.room.announced()))
-    for one in found:
+    for source, one in found:
         try:
             desk.keep(one)
         except WrongAttestationError as e:
-            wrong.append((f"of {one.oracle_key.hex()[:16]}", e))
+            wrong.append((source, e))
     _print(desk.watch(), as_json=as_json)
     end_with(wrong)
 

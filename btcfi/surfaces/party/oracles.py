@@ -47,12 +47,12 @@ def read_attestation(source: str, announced: Sequence[Announcement]) -> Attestat
 
 def readable(
     sources: Sequence[str], announced: Sequence[Announcement]
-) -> tuple[list[Attestation], list[tuple[str, BtcfiError]]]:  # fmt: skip
-    """Return the attestations that can be read, unchecked, and why the others cannot: one oracle hides no other."""
+) -> tuple[list[tuple[str, Attestation]], list[tuple[str, BtcfiError]]]:  # fmt: skip
+    """Return the attestations that can be read, unchecked, and why the others cannot, each with its source."""
     found, wrong = [], []
     for source in sources:
         try:
-            found.append(read_attestation(source, announced))
+            found.append((source, read_attestation(source, announced)))
         except BtcfiError as e:
             wrong.append((source, e))
     return found, wrong

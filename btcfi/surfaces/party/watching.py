@@ -114,7 +114,7 @@ def watch(
     announced = [one for contract in side.store.contracts() for one in contract.offer.terms.announcements]
     announced += [one for book in BookFiles(side.store) for one in book.proposal.terms.announcements]
     found, wrong = readable(attestation or [], announced)
-    say(encode_reports(side.desk().watch(found)))
+    say(encode_reports(side.desk().watch([one for _, one in found])))
     end_with(wrong)
 
 
