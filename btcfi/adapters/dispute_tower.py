@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from btcfi.adapters.chain.node import Node
+from btcfi.adapters.dispute_scan import spends_from
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import OutPoint, Transaction
 from btcfi.disputes.garbled import game, watchtower
@@ -20,9 +19,6 @@ from btcfi.errors import NotFoundError
 from btcfi.units import Height, Txid
 
 log = logging.getLogger(__name__)
-
-_BATCH: Final = 100
-"""Blocks that are asked for at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +42,9 @@ def look(node: Node, watch: Watch, *, script: bytes, rate: SatsPerKvb, since: He
     for a rate that the reward does not pay, UnreadableClaimError, NotFoundError where the chain is shorter than that,
     TxRejectedError where what waits pays more than the reward can, and what else the node's client raises.
     """
-    graph, (spends, opening) = watch.graph, spends_since(node, since, watch.graph.coin.txid)
+    if since > (top := node.block_count()):
+        raise NotFoundError("block", str(since), f"this chain ends at {top}: the chain of the contract")
+    graph, (spends, opening) = watch.graph, spends_from(node, Height(since + 1), watch.graph.coin.txid)
     here = game.position(graph, spends, opening)
     duties = tuple(game.clock(graph, here))
     if here.stage not in {Stage.CLAIMED, Stage.REVEALED} or here.claim is None or here.last is None:
@@ -79,26 +77,3 @@ def _is_paid_for(node: Node, waiting: Txid, escrow: OutPoint, rate: SatsPerKvb) 
         return False
     spend = node.transaction(waiting).transaction
     return any(one.outpoint == escrow and len(one.witness) == 1 for one in spend.inputs)
-
-
-def spends_since(
-    node: Node, since: Height, opening: Txid
-) -> tuple[game.Spends, tuple[Transaction, Height] | None]:  # fmt: skip
-    """Return what spends what in the blocks above a height, and the opening as a block holds it; None: none does.
-
-    Anew each time, so a reorganisation needs no care. Raises NotFoundError for a height that the chain has not.
-    """
-    top = node.block_count()
-    if since > top:
-        raise NotFoundError("block", str(since), f"this chain ends at {top}: the chain of the contract")
-    found: tuple[Transaction, Height] | None = None
-    spends: dict[OutPoint, tuple[Transaction, Height]] = {}
-    for start in range(since + 1, top + 1, _BATCH):
-        some: Sequence[Height] = [Height(at) for at in range(start, min(start + _BATCH, top + 1))]
-        for at, block in zip(some, node.blocks([node.block_hash(one) for one in some]), strict=True):
-            for one in block.transactions:
-                if one.txid == opening:
-                    found = one, at
-                for txin in one.inputs:
-                    spends[txin.outpoint] = one, at
-    return spends, found

@@ -127,7 +127,8 @@ def examined(
 
 
 def _check_same_oracles(offered: Sequence[Announcement], ours: Sequence[Announcement]) -> None:
-    if ours and sorted(one.digest() for one in offered) != sorted(one.digest() for one in ours):
+    theirs, known = (sorted((one.oracle_key, one.digest()) for one in some) for some in (offered, ours))
+    if ours and theirs != known:
         name = ours[0].event.id.hex()[:_SHORT]
         raise WrongAnnouncementError(name, f"the offer's {len(offered)} are not the {len(ours)} that you have")
 

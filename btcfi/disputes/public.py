@@ -54,11 +54,13 @@ class PublicDispute:
         wire.check_proposer(self.proposal)
         if self.acceptance.proposal_id != wire.proposal_id(self.proposal):
             raise WrongMessageError("dispute acceptance", "is of another proposal")
-        _ = self._opened  # terms, keys, heights, coins and change: all of it, or there is no such contract
+        latest = self.terms.bond_height  # of terms, keys, heights, coins, change: all, or there is no such contract
+        if self.since > latest:
+            raise InvalidInputError("since_height", f"{self.since}", f"at most {latest}: then all of it is over")
 
     @cached_property
     def contract(self) -> Hash32:
-        """The contract's identity, as both sides call it."""
+        """The contract's identity, as messages between both sides have it."""
         return wire.contract_id(self.proposal, self.acceptance)
 
     @cached_property

@@ -225,6 +225,7 @@ class DisputeSummary:
 class Dispute(DisputeSummary):
     """A disputed contract under watch."""
 
+    proposal_id: str
     tip_height: int
     lazy: bool
     ranges: int

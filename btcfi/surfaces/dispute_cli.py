@@ -9,7 +9,8 @@
     either:       dispute close NAME --payout-sats N --out close.json; the other: dispute close-sign close.json ...
 
 Messages are files, ``-`` or http(s) URLs, carried as those of ``btcfi party``; ``dispute message`` says one again. What
-is signed is within the mandate of its side (``btcfi party mandate new --disputes``), and shown before. For regtest: the
+is signed is within the mandate of its side (``btcfi party mandate new --disputes``), and shown before: of many ranges
+some, and ``accept --payoff FILE`` compares all of them with a file of one's own. For regtest: the
 argument behind the set-up has not been reviewed outside, and no coin beyond regtest is suggested.
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import json
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -35,17 +37,19 @@ from btcfi.bitcoin.fees import MAX_FEE_RATE, MIN_RELAY_FEE_RATE, FeeRule, SatsPe
 from btcfi.bitcoin.transaction import Transaction
 from btcfi.contracts.messages import canonical
 from btcfi.disputes.garbled import deal_messages as wire
-from btcfi.disputes.garbled.deal import Draft
+from btcfi.disputes.garbled.deal import Draft, Payoff
 from btcfi.disputes.garbled.opening import Side as Role
+from btcfi.disputes.garbled.terms import MAX_BLOCKS, MIN_BLOCKS
 from btcfi.disputes.public import decode_public, encode_public
 from btcfi.documents import printable
 from btcfi.errors import InvalidInputError, NotFoundError, PreconditionError
 from btcfi.oracle.announcement import Announcement
+from btcfi.oracle.attestation import WrongAttestationError
 from btcfi.payoffs.book_guest import PROGRAM
 from btcfi.surfaces import dispute_watch_cli
 from btcfi.surfaces.cli import Once
 from btcfi.surfaces.dispute_cost import cost
-from btcfi.surfaces.party.oracles import read_announcement, read_attestation
+from btcfi.surfaces.party.oracles import end_with, read_announcement, readable
 from btcfi.surfaces.party.screen import confirm, in_lines, rows_screen
 from btcfi.surfaces.party.side import (
     Announcements,
@@ -81,7 +85,7 @@ MESSAGES: Final = ("proposal", "acceptance", "commitments", "cut", "openings", "
 """Of a contract, in their order."""
 
 _MOST_RANGES: Final = 20
-"""That are shown one by one."""
+"""That are shown one by one; of more, so many."""
 
 _MAX_KEY: Final = 1_000
 """Bytes of a file with an API key."""
@@ -118,7 +122,9 @@ def propose(
         int, typer.Option("--challenge-bond-sats", help="The holder's; more than 0: digits only when challenged.")
     ] = 0,
     claim_height: Annotated[int, typer.Option("--claim-height", help="With it: before which nothing is claimed.")] = 0,
-    dispute_blocks: Annotated[int, typer.Option("--dispute-blocks", help="Blocks to dispute a claim.", min=1)] = 12,
+    dispute_blocks: Annotated[
+        int, typer.Option("--dispute-blocks", help="Blocks to dispute a claim.", min=MIN_BLOCKS, max=MAX_BLOCKS)
+    ] = 12,
     fee_sats: Annotated[int, typer.Option("--fee-sats", help="Of each transaction, by itself.", min=0)] = FEE_SATS,
     rate: Rate = 2000,
     valid_minutes: Annotated[int, typer.Option("--valid-minutes", help="How long it may be signed.", min=1)] = 60,
@@ -150,6 +156,10 @@ def accept(
     *,
     announcement: Announcements,
     out: Out,
+    payoff: Annotated[
+        Path | None,
+        typer.Option("--payoff", help="What it must pay: a file of `dispute cost --out` of your own; else refused."),
+    ] = None,
     public_setup: Annotated[
         bool, typer.Option("--public-setup", help="A hash draws the cut: strangers can check the set-up.")
     ] = False,
@@ -159,6 +169,8 @@ def accept(
     """Accept a proposal with fresh keys, coins of your wallet and the commitment to one cut."""
     received = read_message(message)
     proposal, ours = wire.decode_proposal(received), _by_event(announcement)
+    if payoff is not None:
+        _check_payoff(proposal.draft.payoff, wire.PAYOFF.read(read_message(str(payoff)), "payoff"))
     events = []
     for event in proposal.draft.events:
         if event[0].event.id not in ours:
@@ -169,7 +181,7 @@ def accept(
     say({"dispute": answer["proposal_id"], "acceptance": out}, quiet=out == "-")
 
 
-@command(of=app)
+@command(of=app, cls=Once)
 def sign(
     message: Annotated[str, typer.Argument(help="The other side's last message: a file, - or a URL.")],
     *,
@@ -194,14 +206,14 @@ def sign(
     say({"contract_id": reply["contract_id"], "type": reply["type"], "out": out}, quiet=out == "-")
 
 
-@command(of=app)
+@command(of=app, cls=Once)
 def claim(name: Name, *, feerate: FeeRate = None, side: Side) -> None:
     """Claim what follows from the attestations of your folder: one claim, ever."""
     desk = _desk(side, feerate=feerate)
     say({"claim_txid": display_txid(desk.claim(_named(side, name)).txid)})
 
 
-@command(of=app)
+@command(of=app, cls=Once)
 def watch(
     *,
     attestation: Annotated[list[str] | None, typer.Option("--attestation", help="What an oracle attested.")] = None,
@@ -209,18 +221,22 @@ def watch(
     as_json: AsJson = False,
     side: Side,
 ) -> None:
-    """Look at the chain and do what each contract needs of you now; run it at every block."""
+    """Look at the chain and do what each contract needs of you now; run it at every block.
+
+    An attestation that cannot be read or is wrong is named at the end, and the command fails; all else is done before.
+    """
     desk = _desk(side, feerate=feerate)
-    announced = [
-        one
-        for name in desk.files.names()
-        for event in wire.decode_proposal(desk.files.find(name, "proposal")).draft.events
-        for one in event
-    ]
-    _print(desk.watch([read_attestation(one, announced) for one in attestation or ()]), as_json=as_json)
+    found, wrong = readable(attestation or [], list(desk.room.announced()))
+    for source, one in found:
+        try:
+            desk.keep(one)
+        except WrongAttestationError as e:
+            wrong.append((source, e))
+    _print(desk.watch(), as_json=as_json)
+    end_with(wrong)
 
 
-@command(of=app)
+@command(of=app, cls=Once)
 def show(
     name: Annotated[str, typer.Argument(help="One contract; without it all.")] = "",
     *,
@@ -228,12 +244,12 @@ def show(
     side: Side,
 ) -> None:
     """Show where contracts stand, who must be online until when, and what each side can do; nothing is sent."""
-    names = [_named(side, name)] if name else DisputeFiles(side.folder).names()
+    found = _named(side, name) if name else ""
     desk = _desk(side)
-    _print([desk.show(one) for one in names], as_json=as_json)
+    _print([desk.show(found)] if found else desk.shown(), as_json=as_json)
 
 
-@command(of=app)
+@command(of=app, cls=Once)
 def message(
     name: Name,
     kind: Annotated[str, typer.Argument(help=", ".join(MESSAGES) + ".")],
@@ -251,7 +267,7 @@ def message(
     say({"dispute": found, kind: out}, quiet=out == "-")
 
 
-@command(of=app)
+@command(of=app, cls=Once)
 def withdraw(name: Name, *, side: Side) -> None:
     """Take a contract back of which no coin of yours is signed."""
     found = _named(side, name)
@@ -259,13 +275,13 @@ def withdraw(name: Name, *, side: Side) -> None:
     say({"dispute": found, "withdrawn": True})
 
 
-@command(of=app)
+@command(of=app, cls=Once)
 def cancel(name: Name, *, feerate: FeeRate = None, side: Side) -> None:
     """Spend your coins of an opening that no block holds to yourself."""
     say({"txid": display_txid(_desk(side, feerate=feerate).cancel(_named(side, name)).txid)})
 
 
-@command(of=app)
+@command(of=app, cls=Once)
 def close(
     name: Name,
     *,
@@ -280,7 +296,7 @@ def close(
     say({"dispute": found, "close": out}, quiet=out == "-")
 
 
-@command("close-sign", of=app)
+@command("close-sign", of=app, cls=Once)
 def close_sign(
     message: Annotated[str, typer.Argument(help="A close request, or the answer to yours: a file, - or a URL.")],
     *,
@@ -305,7 +321,7 @@ def close_sign(
 # ---- a watcher
 
 
-@command(of=app)
+@command(of=app, cls=Once)
 def publish(name: Name, *, out: Out, side: Side) -> None:
     """Write a contract's public part: what a watcher needs to follow it on the chain, and no secret."""
     found = public_part(DisputeFiles(side.folder), _named(side, name))
@@ -313,7 +329,7 @@ def publish(name: Name, *, out: Out, side: Side) -> None:
     say({"dispute": found.id.hex(), "opening_txid": display_txid(found.opening.txid), "out": out}, quiet=out == "-")
 
 
-@app.command()
+@app.command(cls=Once)
 def register(
     file: Annotated[str, typer.Argument(help="The public part: a file, - or a URL.")],
     *,
@@ -363,8 +379,13 @@ def _screen(side: Role, draft: Draft) -> str:
     expiries = [event[0].event.expiry for event in draft.events]
     starts, payouts = draft.payoff.ranges.starts, draft.payoff.ranges.payouts
     ranges = [f"from ${start:,} on: {paid:,} sat" for start, paid in zip(starts, payouts, strict=True)]
-    if len(ranges) > _MOST_RANGES:
-        ranges = [ranges[0], f"{len(ranges) - 2} between", ranges[-1]]
+    if (count := len(ranges)) > _MOST_RANGES:
+        places = [at * (count - 1) // (_MOST_RANGES - 1) for at in range(_MOST_RANGES)]
+        hidden = f"{count - _MOST_RANGES} of {count} ranges are not shown, {min(payouts):,} to {max(payouts):,} sat"
+        ranges = [
+            *(ranges[at] for at in places),
+            hidden if claims else f"{hidden}: `accept --payoff FILE` compares all",
+        ]
     bar = draft.payoff.barrier
     ended = {} if bar is None else {
         "barrier": f"at ${bar.level:,} or {'above' if bar.up else 'below'} in any of them: {bar.rebate:,} sat instead"
@@ -389,6 +410,22 @@ def _screen(side: Role, draft: Draft) -> str:
         "a transaction pays": f"{draft.fee:,} sat by itself; a child of yours what is asked for then",
         "oracles": in_lines([f"{draft.threshold} of {len(oracles)} must agree on each outcome:", *oracles]),
     })  # fmt: skip
+
+
+def _check_payoff(theirs: Payoff, ours: Payoff) -> None:
+    """Check that a proposal pays what we expect, at every price. Raises InvalidInputError naming what differs."""
+    for what in ("kind", "barrier"):
+        if (said := getattr(theirs, what)) != (expected := getattr(ours, what)):
+            raise InvalidInputError(f"payoff.{what}", f"{said}", f"{expected}, as in the file of --payoff")
+    for start in sorted({*theirs.ranges.starts, *ours.ranges.starts}):
+        if (said := _paid(theirs, start)) != (expected := _paid(ours, start)):
+            raise InvalidInputError(
+                f"payoff from {start:,} on", f"{said:,} sat", f"{expected:,} sat, as in the file of --payoff"
+            )
+
+
+def _paid(payoff: Payoff, value: int) -> int:
+    return payoff.ranges.payouts[bisect_right(payoff.ranges.starts, value) - 1]
 
 
 def _identity(side: Side, path: Path | None, words: Path | None) -> bytes:
@@ -421,7 +458,7 @@ def _print(reports: list[Report], *, as_json: bool) -> None:
     for row in rows:
         done = f"; sent: {row['sent']} {row['txid']}" if row["sent"] else ""
         verdict = f"; the claim is {row['verdict']}" if row["verdict"] else ""
-        typer.echo(f"{row['dispute'][:16]}  you: {row['you']}  {row['stage']}{verdict}{done}")
+        typer.echo(f"{row['dispute'][:16]}  you: {row['you'] or 'unknown'}  {row['stage']}{verdict}{done}")
         for duty in row["clock"]:
             until = "" if duty["until"] is None else f" to {duty['until']:,}"
             typer.echo(f"  {duty['side']:<9} {duty['what']}: blocks {duty['since']:,}{until or ' on'}")
@@ -432,7 +469,8 @@ def _print(reports: list[Report], *, as_json: bool) -> None:
 def _row(report: Report) -> dict[str, Any]:
     here = report.position
     return {
-        "dispute": report.name, "you": report.side.value, "stage": "being set up" if here is None else here.stage.value,
+        "dispute": report.name, "you": None if report.side is None else report.side.value,
+        "stage": ("unknown" if report.problem else "being set up") if here is None else here.stage.value,
         "block": None if here is None else here.at, "range": None if here is None else here.number,
         "verdict": None if report.verdict is None else report.verdict.value, "sent": report.sent, "txid": report.txid,
         "problem": report.problem, "you_are_needed": any(one.side is report.side for one in report.duties),

@@ -81,10 +81,14 @@ def cost(
     if threshold > oracles:
         raise InvalidInputError("--threshold", str(threshold), f"1 to {oracles}")
     rule, options = ToleranceRule(tolerance=BasisPoints(tolerance_bps)), {"oracles": oracles, "threshold": threshold}
-    rates = measured_rates()
     if not shape:
-        _print_rows(_table(rates), as_json=as_json)
+        if given := [word for word, one in {
+            "--strikes": strikes, "--floor": floor, "--premium-sats": premium_sats, "--barrier": barrier, "--out": out,
+        }.items() if one]:  # fmt: skip
+            raise InvalidInputError("shape", f"none, and {given[0]}", "a shape: the table of all claims has no terms")
+        _print_rows(_table(measured_rates()), as_json=as_json)
         return
+    rates = measured_rates()
     contract = _contract(shape, strikes=strikes, floor=floor, quantity=quantity)
     premium = parse_sats(premium_sats, "premium-sats") if premium_sats else Sats(0)
     if not premium:
@@ -117,7 +121,9 @@ def _contract(shape: str, *, strikes: str, floor: str, quantity: str) -> Netted:
 
 def _barrier(level: str, rebate: str, *, up: bool) -> Barrier | None:
     if not level:
-        return None
+        if up and not parse_sats(rebate, "rebate-sats"):
+            return None
+        raise InvalidInputError("--barrier", "none", "one: --down and --rebate-sats are of a knock-out")
     found = parse_dollars(level, "barrier")
     if found % CENTS_PER_DOLLAR:
         raise InvalidInputError("--barrier", level[:40], "whole dollars, as oracles attest")

@@ -41,6 +41,8 @@ class DisputeView:
     """One contract."""
 
     row: DisputeRow
+    proposal: str
+    """The id of its proposal, by which the commands of both sides name it."""
     terms: DisputeTerms
     tip: Height
     moves: Sequence[MoveView]
@@ -59,7 +61,8 @@ def dispute_view(session: Session, name: str, *, now: UnixSeconds) -> DisputeVie
     row = views.dispute(session, name)
     if row is None:
         raise NotFoundError("dispute", name[:16], "`btcfi dispute register` puts one under watch")
-    terms, tip = watching.public_part(session, name).terms, Height(views.tip_of(session, row))
+    dispute, tip = watching.public_part(session, name), Height(views.tip_of(session, row))
+    terms = dispute.terms
     at = None if row.moved_height is None else Height(row.moved_height)
     here = Position(stage=Stage(row.state), at=at, number=row.claimed_range)
 
@@ -67,7 +70,7 @@ def dispute_view(session: Session, name: str, *, now: UnixSeconds) -> DisputeVie
         return UnixSeconds(states.estimated(height, tip=tip, at=now))
 
     return DisputeView(
-        row=row, terms=terms, tip=tip, steps=views.steps(session, name),
+        row=row, proposal=dispute.acceptance.proposal_id.hex(), terms=terms, tip=tip, steps=views.steps(session, name),
         moves=tuple(
             MoveView(
                 side=one.side, by=one.by, since=one.since, until=one.until, since_about=about(one.since),

@@ -60,7 +60,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and 
 # ---- set-ups
 
 
-@command("setup-file", of=app)
+@command("setup-file", of=app, cls=Once)
 def setup_file(name: Name, *, out: Out, side: Side) -> None:
     """Write all that was said until a contract's set-up stood, for others to check; there is no secret in it."""
     files = DisputeFiles(side.folder)
@@ -70,7 +70,7 @@ def setup_file(name: Name, *, out: Out, side: Side) -> None:
     say({"dispute": found, "public": said.acceptance.cut == setup.BY_HASH, "setup": out}, quiet=out == "-")
 
 
-@command("check-setup", of=app)
+@command("check-setup", of=app, cls=Once)
 def check_setup(
     file: Annotated[Path, typer.Argument(help="A set-up, or a package: it holds one.")], *, as_json: AsJson = False
 ) -> None:

@@ -117,8 +117,8 @@ class Table:
         return desk
 
     def draft(self, **changed):
-        here = self.wallet.node.block_count()
-        return draft_at(here, self.oracles, self.payoff, lazy=self.lazy, **self.changed | changed)
+        here, given = self.wallet.node.block_count(), {"payoff": self.payoff} | self.changed | changed
+        return draft_at(here, self.oracles, lazy=self.lazy, **given)
 
     def steps(self, **changed):
         """Every message in its order, each by a desk that was opened for it."""

@@ -68,7 +68,7 @@ class Agreements:
     def __init__(self, store: PartyStore, guest: Guest) -> None:
         self._store, self._guest = store, guest
         self._known: dict[Hash32, Agreement] = {}
-        self._points: dict[tuple[Hash32, ...], tuple[DigitPoints, ...]] = {}
+        self._points: dict[tuple[tuple[bytes, Hash32], ...], tuple[DigitPoints, ...]] = {}
         """Anticipation points of the last events: options of one expiry share them."""
         self._names: dict[Hash32, str] = {}
 
@@ -130,7 +130,7 @@ class Agreements:
         if buckets is None:
             self._check_held(event.program_hash)
             check_option_of(statement.terms, terms)
-        known = tuple(one.digest() for one in statement.terms.announcements)
+        known = tuple(_identified(one) for one in statement.terms.announcements)
         reopened = reopen(
             statement, self._payouts(terms, event), event=event, policy=policy, buckets=buckets,
             points=self._points.get(known),
@@ -150,7 +150,7 @@ class Agreements:
         if buckets is None:  # a new contract; by which programs one may be signed is for the mandate to say
             self._check_held(event.program_hash)
             check_option_of(offer.terms, terms)
-        known = tuple(one.digest() for one in offer.terms.announcements)
+        known = tuple(_identified(one) for one in offer.terms.announcements)
         try:
             agreement = setup.agree(
                 offer, accepting, self._payouts(terms, event), event=event, policy=policy, buckets=buckets,
@@ -192,13 +192,18 @@ def _remember(known: dict[K, V], key: K, value: V) -> None:
 def check_announcements(offered: Sequence[Announcement], expected: Sequence[Announcement]) -> None:
     """Refuse a contract whose oracles, nonces or number are not those that we have from the oracles themselves.
 
-    An announcement of the same event by another key would let its owner attest whatever pays it.
+    An announcement of the same event by another key would let its owner attest whatever pays it, and nobody at all
+    where the nonces are another oracle's: the key is compared beside the digest, which does not have it.
     """
-    ours, theirs = {one.digest() for one in expected}, [one.digest() for one in offered]
+    ours, theirs = {_identified(one) for one in expected}, [_identified(one) for one in offered]
     event = expected[0].event.id.hex()[:16] if expected else "nothing"
     if not expected or len(theirs) != len(ours) or set(theirs) != ours:
-        strangers = [one.oracle_key.hex()[:16] for one in offered if one.digest() not in ours]
+        strangers = [one.oracle_key.hex()[:16] for one in offered if _identified(one) not in ours]
         problem = f"the offer has {len(theirs)} oracles, you have {len(ours)}"
         if strangers:
             problem += f"; not as you have them: {', '.join(strangers)}"
         raise WrongAnnouncementError(event, problem)
+
+
+def _identified(one: Announcement) -> tuple[bytes, Hash32]:
+    return one.oracle_key, one.digest()

@@ -19,14 +19,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from btcfi import secp256k1
-from btcfi.adapters.chain.pool import asking_rate
+from btcfi.adapters.chain.pool import asking_rate, waiting_on
 from btcfi.adapters.party.agreements import StepOutOfOrderError, WithdrawnError, check_announcements
 from btcfi.adapters.party.dispute_files import WITHDRAWN
 from btcfi.adapters.party.dispute_room import DisputeRoom, Json, cut_of, drawn_cut
 from btcfi.adapters.party.settling import REFUND_TARGET_BLOCKS
 from btcfi.bitcoin.fees import (
     DUST_P2TR,
-    INCREMENTAL_FEE_RATE,
     OVERHEAD_WEIGHT,
     P2TR_INPUT_WEIGHT,
     P2TR_OUTPUT_WEIGHT,
@@ -37,6 +36,7 @@ from btcfi.bitcoin.fees import (
 )
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.bitcoin.wallet import Coin, InsufficientFundsError
+from btcfi.contracts.setup import SetupPolicy, check_oracles
 from btcfi.disputes.garbled import deal_messages as wire
 from btcfi.disputes.garbled import messages, presign
 from btcfi.disputes.garbled.deal import Acceptance, Deal, Draft, OwnSecrets, Proposal, check_first, sign_first, signed
@@ -49,7 +49,7 @@ from btcfi.disputes.garbled.opening import (
     sign_opening,
 )
 from btcfi.disputes.garbled.presign import ClaimSecrets, SilenceSecrets
-from btcfi.disputes.garbled.setup import BY_HASH, check_commitments, check_cut
+from btcfi.disputes.garbled.setup import BY_HASH, CONSERVATIVE, check_commitments, check_cut
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
 from btcfi.hashes import sha256
 from btcfi.oracle.announcement import Announcement
@@ -66,7 +66,13 @@ UNSENT_SECONDS: Final = 60
 option that it has not paid for. As of a net book."""
 
 SPARE_VSIZE: Final = 2_000
-"""Of what a side sends with a child, at most: a coin that pays for so much at the opening's rate must be left to it."""
+"""A coin that pays for so much at the opening's rate must be left to a side, and for what it may have to send."""
+
+_BESIDE_VSIZE: Final = 500
+"""Of a transaction with digits and its child, beside those signatures, at most: the answer to a challenge has 430."""
+
+_SIGNATURE_WEIGHT: Final = 1 + 65 + 3
+"""Of a digit's signature: in the witness with its length, and three opcodes of the script."""
 
 DRAWN: Final = "drawn"
 SHOWN: Final = "shown"
@@ -110,14 +116,20 @@ class Deals:
     def propose(self, draft: Draft, *, identity_secret: bytes) -> Json:
         """Propose a contract in which we claim, with coins of our wallet.
 
-        Raises WrongMandateError, OutsideMandateError, InsufficientFundsError.
+        Raises InvalidInputError for a draft that makes no contract or where a challenge costs less than its answer,
+        WrongAnnouncementError, WrongMandateError, OutsideMandateError, InsufficientFundsError.
         """
         room = self._room
+        any_ours, any_theirs = (OwnSecrets(secrets.token_bytes(32), draft.sets) for _ in Side)
+        script = room.wallet.script
+        draft.terms(any_ours.claimant_keys(script), any_theirs.verifier_keys(script), CONSERVATIVE)
         room.check_new("", draft)
+        _check_oracles(draft)
+        _check_bond(draft)
         room.ask("", draft, Side.CLAIMANT, proposer=None)
         room.show(Side.CLAIMANT, draft)
         with room.store.alone():
-            seed, script = secrets.token_bytes(32), room.wallet.script
+            seed = secrets.token_bytes(32)
             half = self._coins(Side.CLAIMANT, draft)
             unsigned = Proposal(
                 draft=draft, keys=OwnSecrets(seed, draft.sets).claimant_keys(script), coins=half, change_script=script,
@@ -153,6 +165,7 @@ class Deals:
             raise InvalidInputError("announcements", f"of {len(announcements)} events", f"{len(draft.events)}")
         for offered, expected in zip(draft.events, announcements, strict=True):
             check_announcements(offered, expected)
+        _check_oracles(draft)
         check_contribution(Side.CLAIMANT, contribution(proposal.coins, proposal.change_script))
         room.check_coins(proposal.coins)
         room.ask(name, draft, Side.VERIFIER, proposer=proposal.identity)
@@ -184,7 +197,7 @@ class Deals:
         """
         wallet, amount = self._room.wallet, Sats(max(draft.puts_in(side), DUST_P2TR))
         chosen = wallet.choose(amount, draft.rate)
-        least = fee_for(SPARE_VSIZE, draft.rate) + DUST_P2TR
+        least = fee_for(max(SPARE_VSIZE, _digits_vsize(side, draft)), draft.rate) + DUST_P2TR
         change = sum(one.value for one in chosen) - amount
         others = [one.value for one in wallet.free() if one not in chosen]
         if max([change - least, *others]) < least:
@@ -385,8 +398,9 @@ class Deals:
             self._room.files.put(name, WITHDRAWN, {"at_unix": int(self._room.clock())})
 
     def cancel(self, name: str) -> Transaction:
-        """Spend our coins of an opening that no block holds to ourselves. Raises StepOutOfOrderError.
+        """Spend our coins of an opening that no block holds to ourselves.
 
+        Raises StepOutOfOrderError, ConflictError where what waits would cost more to replace than half of our stake.
         Everything that was pre-signed is kept: until this is final the opening may be mined in its place.
         """
         room = self._room
@@ -399,11 +413,18 @@ class Deals:
             value = sum(one.value for one in coins)
             size = vsize_of(OVERHEAD_WEIGHT + len(coins) * P2TR_INPUT_WEIGHT + P2TR_OUTPUT_WEIGHT)
             rate = choose_rate(asking_rate(room.node, REFUND_TARGET_BLOCKS), self._fees)
-            # the opening's whole fee besides: it may have to replace it in the pool; and so does a second one the first
+            # the opening's whole fee besides: it may have to replace it in the pool, with all that the other side put
+            # on it; and so does a second one the first
             fee = Sats(sum(opening.fees.values()) + fee_for(size + opening.transaction.vsize, rate))
-            if (before := room.files.find_transaction(name, "home")) is not None and self.waits(before):
-                last = value - before.outputs[0].value
-                fee = Sats(max(fee, last + fee_for(size, INCREMENTAL_FEE_RATE)))
+            waiting = {one.txid: one for one in waiting_on(room.node, [one.outpoint for one in coins]).values()}
+            outbids = sum(one.outbid(size) for one in waiting.values())
+            most = made.proposal.draft.puts_in(side) // 2  # else who pins it makes us burn what it likes
+            if outbids > max(fee, most) and opening.transaction.txid in waiting:
+                raise ConflictError(
+                    f"dispute {name[:16]}: its opening waits with more on it than is paid to replace it, "
+                    f"{outbids:,} sats of at most {most:,}; the blocks decide"
+                )
+            fee = Sats(max(fee, outbids))
             if value - fee < DUST_P2TR:
                 raise InsufficientFundsError(available=Sats(value), needed=Sats(fee + DUST_P2TR))
             back = TxOut(value=Sats(value - fee), script=room.wallet.script)
@@ -434,3 +455,28 @@ class Deals:
         except NotFoundError:
             return False
         return True
+
+
+def _check_oracles(draft: Draft) -> None:
+    """Check that every announcement is sound, and its oracle's own. Raises WrongAnnouncementError."""
+    for event in draft.events:
+        check_oracles(event, event[0].event, SetupPolicy())
+
+
+def _digits_vsize(side: Side, draft: Draft) -> int:
+    """Return what a side's largest transaction has with its child, at most: digits and signatures are what is long.
+
+    The claimant shows two signatures a priced digit, in a claim or in the answer to a challenge; the verifier one, in a
+    claim of silence.
+    """
+    priced = sum(digit.event is not None for digit in draft.payoff.claim(len(draft.events)).circuit.digits)
+    signatures = 1 + priced * (2 if side is Side.CLAIMANT else 1)
+    return vsize_of(signatures * _SIGNATURE_WEIGHT) + _BESIDE_VSIZE
+
+
+def _check_bond(draft: Draft) -> None:
+    """Refuse to propose a bond that is less than what the answer costs: who challenges needlessly pays for it."""
+    least = fee_for(_digits_vsize(Side.CLAIMANT, draft), draft.rate)
+    if 0 < draft.challenge_bond < least:
+        expected = f"{least} sats, what an answer to a challenge costs at the opening's rate, or none"
+        raise InvalidInputError("challenge_bond", f"{draft.challenge_bond} sats", expected)

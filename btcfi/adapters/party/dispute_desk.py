@@ -97,9 +97,9 @@ class DisputeDesk:
         """As ``Claims.claim``."""
         return self.claims.claim(name)
 
-    def watch(self, attestations: Sequence[Attestation] = ()) -> list[Report]:
+    def watch(self) -> list[Report]:
         """As ``Watch.watch``."""
-        return self._watch.watch(attestations)
+        return self._watch.watch()
 
     def keep(self, attestation: Attestation) -> bool:
         """As ``Watch.keep``."""
@@ -108,6 +108,10 @@ class DisputeDesk:
     def show(self, name: str) -> Report:
         """As ``Watch.show``."""
         return self._watch.show(name)
+
+    def shown(self) -> list[Report]:
+        """As ``Watch.shown``."""
+        return self._watch.shown()
 
     def may_forget(self, name: str) -> bool:
         """As ``DisputeRoom.may_forget``."""

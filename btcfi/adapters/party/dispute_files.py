@@ -12,7 +12,7 @@ second reads what the first wrote.
 
 from __future__ import annotations
 
-import json
+import logging
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,9 +30,11 @@ from btcfi.contracts.settling import COIN_INPUT, Version
 from btcfi.disputes.garbled.deal_messages import decode_acceptance, decode_proposal
 from btcfi.disputes.garbled.opening import Side
 from btcfi.documents import parse_json
-from btcfi.errors import ConflictError, NotFoundError
-from btcfi.records import listed, record
-from btcfi.units import Hash32, Sats
+from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, NotFoundError
+from btcfi.records import listed, record, whole
+from btcfi.units import Hash32, Height, Sats
+
+log = logging.getLogger(__name__)
 
 FOLDER: Final = "disputes"
 """Of a party's folder."""
@@ -45,12 +47,22 @@ OPENED: Final = "opened"
 ENDED: Final = "ended"
 
 
+_MAX_HEIGHT: Final = 499_999_999
+"""Above it a lock time is no height. Source: BIP65."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Kept:
     versions: tuple[Version, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Started:
+    height: int
+
+
 _KEPT: Final = record(_Kept, versions=listed(VERSION_RULE))
+_STARTED: Final = record(_Started, height=whole(0, _MAX_HEIGHT))
 
 _NONCE_SIZE: Final = 12
 """Bytes of AES-GCM's nonce, before what it encrypted."""
@@ -79,17 +91,23 @@ class DisputeFiles:
     # ---- messages
 
     def names(self) -> list[str]:
-        """Return the contracts that have a proposal, by its id as hex."""
-        return sorted(path.parent.name for path in (self.folder / "contracts").glob("*/proposal"))
+        """Return the contracts that have a proposal, by its id as hex; a copy beside them is none."""
+        found = (path.parent.name for path in (self.folder / "contracts").glob("*/proposal"))
+        return sorted(name for name in found if _is_name(name))
 
     def put(self, name: str, what: str, message: Any) -> None:  # noqa: ANN401 - JSON
         """Write a message once; the same again is nothing. Raises OtherMessageError where another one stands."""
         self._once(self._room(name) / what, canonical(message), name, what)
 
     def find(self, name: str, what: str) -> Any:  # noqa: ANN401 - JSON
-        """Return a message, or None."""
+        """Return a message, or None. Raises InvalidInputError for a file that holds none: that is no missing one."""
         path = self._room(name) / what
-        return parse_json(read_untrusted(path, at_most=MAX_MESSAGE_BYTES, what=what), what) if path.exists() else None
+        return _object(path, MAX_MESSAGE_BYTES, what) if path.exists() else None
+
+    def started(self, name: str) -> Height | None:
+        """Return where the chain was at the first message, or None. Raises InvalidInputError for a changed file."""
+        found = self.find(name, "started")
+        return None if found is None else Height(_STARTED.read(found, "started").height)
 
     def put_transaction(self, name: str, what: str, transaction: Transaction) -> None:
         """Write what we are going to send; a later one takes its place."""
@@ -114,11 +132,17 @@ class DisputeFiles:
     # ---- secrets
 
     def side_of(self, name: str) -> Side:
-        """Return our side. Raises NotFoundError for a contract that is not ours."""
-        for side in Side:
-            if (self._room(name) / f"{side.value}.seed").exists():
-                return side
-        raise NotFoundError("dispute", name[:16], "`btcfi dispute show` has ours")
+        """Return our side. Raises NotFoundError for a contract that is not ours, or whose seed is gone."""
+        side = self.find_side(name)
+        if side is None:
+            raise NotFoundError(
+                "seed of dispute", name[:16], "of our side: a contract of ours has it beside its proposal"
+            )
+        return side
+
+    def find_side(self, name: str) -> Side | None:
+        """Return our side, None where no seed of ours lies there."""
+        return next((side for side in Side if (self._room(name) / f"{side.value}.seed").exists()), None)
 
     def keep_seed(self, name: str, side: Side, seed: bytes, keystore: Keystore) -> bytes:
         """Seal an attempt's seed into its room once, and return the one that stands there."""
@@ -150,7 +174,7 @@ class DisputeFiles:
     def find_row(self, ledger: str, key: str) -> Any:  # noqa: ANN401 - JSON
         """Return a row, or None."""
         path = self.folder / ledger / key
-        return json.loads(read_untrusted(path, at_most=_MAX_ROW, what=f"row of {ledger}")) if path.exists() else None
+        return _object(path, _MAX_ROW, f"row of {ledger}") if path.exists() else None
 
     def count(self, ledger: str) -> int:
         """Return how many rows a ledger has."""
@@ -176,8 +200,18 @@ class DisputeFiles:
         return Sats(sum(draft.puts_in(side) for draft, side in drafts))
 
     def coins(self) -> set[OutPoint]:
-        """Return our coins that contracts name, and our children's; none of what was withdrawn or has ended."""
-        return {coin for name in self.names() for coin in self._coins_of(name)}
+        """Return our coins that contracts name, and our children's; none of what was withdrawn or has ended.
+
+        A contract whose files cannot be read holds no coin back: what others must send in time is to be paid for, and
+        nothing new is signed beside it (``exposure`` raises).
+        """
+        found: set[OutPoint] = set()
+        for name in self.names():
+            try:
+                found.update(self._coins_of(name))
+            except (BtcfiError, OSError) as e:
+                log.warning("dispute %s: its coins are not known: %s", name[:16], e)
+        return found
 
     def _coins_of(self, name: str) -> Iterator[OutPoint]:
         if self.is_over(name):
@@ -196,7 +230,7 @@ class DisputeFiles:
     # ----
 
     def _room(self, name: str) -> Path:
-        if len(name) != 2 * len(Hash32(bytes(32))) or not set(name) <= set("0123456789abcdef"):
+        if not _is_name(name):
             raise NotFoundError("dispute", name[:16], "a proposal's id, 64 hex digits")
         return self.folder / "contracts" / name
 
@@ -211,3 +245,14 @@ class DisputeFiles:
                 return
         if read_untrusted(path, at_most=MAX_MESSAGE_BYTES, what=what) != data:
             raise OtherMessageError(name, what)
+
+
+def _is_name(text: str) -> bool:
+    return len(text) == 2 * len(Hash32(bytes(32))) and set(text) <= set("0123456789abcdef")
+
+
+def _object(path: Path, at_most: int, what: str) -> dict[str, Any]:
+    found = parse_json(read_untrusted(path, at_most=at_most, what=what), what)
+    if not isinstance(found, dict):
+        raise InvalidInputError(what, "is no object", "what this folder's owner wrote")
+    return found

@@ -44,7 +44,7 @@ def package_of(files: DisputeFiles, name: str, keystore: Keystore, *, reward: Sa
     if files.side_of(name) is not Side.VERIFIER:
         raise WrongMessageError("dispute", f"{name[:16]} is one that we claim: a package is its verifier's to make")
     setup, claims = transcript_of(files, name), _letter(files, name, "claims")
-    since = Height(int(_found(files, name, "started")["height"]))
+    since = files.started(name) or Height(0)  # then from the first block on
     bare = Package(setup=setup, claims=claims.data, reward=reward, disproofs=b"", since=since)
     graph = graph_of(bare)
     own = OwnSecrets(files.seed(name, Side.VERIFIER, keystore), len(graph.terms.sets))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
-
 from btcfi.adapters.party.agreements import StepOutOfOrderError
 from btcfi.adapters.party.dispute_files import DisputeFiles
 from btcfi.disputes.garbled import deal_messages as wire
@@ -20,7 +18,6 @@ def public_part(files: DisputeFiles, name: str) -> PublicDispute:
         raise StepOutOfOrderError(name, f"its {missing[0]}")
     proposal, acceptance = wire.decode_proposal(found["proposal"]), wire.decode_acceptance(found["acceptance"])
     made = Deal(proposal, acceptance, id=wire.contract_id(proposal, acceptance))
-    first = messages.decode_commitments(made.subject, b64decode(found["commitments"]["data"]))
-    return PublicDispute(
-        proposal=proposal, acceptance=acceptance, fault=first.fault, since=Height(int(found["started"]["height"]))
-    )  # fmt: skip
+    first = messages.decode_commitments(made.subject, wire.decode_letter(found["commitments"]).data)
+    since = files.started(name) or Height(0)
+    return PublicDispute(proposal=proposal, acceptance=acceptance, fault=first.fault, since=since)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from btcfi.adapters.chain.node import Node
+from btcfi.adapters.dispute_scan import spends_from, transactions_from
 from btcfi.adapters.keystore import Keystore
 from btcfi.adapters.party.agreements import StepOutOfOrderError, WithdrawnError
 from btcfi.adapters.party.dispute_files import WITHDRAWN, DisputeFiles, OtherMessageError
@@ -18,12 +19,12 @@ from btcfi.adapters.party.dispute_marks import DisputeMarks
 from btcfi.adapters.party.owner import SIGN_ONE
 from btcfi.adapters.party.store import PartyStore
 from btcfi.adapters.party.wallet import PartyWallet
-from btcfi.bitcoin.transaction import OutPoint, Transaction
+from btcfi.bitcoin.transaction import Transaction
 from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts.mandate import Authority, WrongMandateError
 from btcfi.contracts.messages import canonical
 from btcfi.contracts.setup import CoinNotTheirsError, WrongMessageError
-from btcfi.contracts.watch import FINAL_DEPTH, REMEMBERED_BLOCKS, ChainMovedError
+from btcfi.contracts.watch import FINAL_DEPTH, REMEMBERED_BLOCKS
 from btcfi.disputes.garbled import deal_messages as wire
 from btcfi.disputes.garbled import game, messages, presign
 from btcfi.disputes.garbled.deal import Deal, Draft, OwnSecrets, Proposal
@@ -33,14 +34,12 @@ from btcfi.disputes.garbled.opening import Opening, Side
 from btcfi.disputes.garbled.presign import Attested
 from btcfi.disputes.garbled.setup import CONSERVATIVE, Commitments, Cut, Garbler, Kept, cut_by_hash, draw_cut, kept_of
 from btcfi.disputes.stages import Stage
-from btcfi.errors import InvalidInputError, NotFoundError
-from btcfi.oracle.attestation import Attestation
+from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
+from btcfi.oracle.announcement import Announcement
+from btcfi.oracle.attestation import Attestation, WrongAttestationError
 from btcfi.units import Hash32, Height, display_txid
 
 Json = dict[str, Any]
-
-SCAN_BATCH: Final = 100
-"""Blocks that are read in one round trip."""
 
 
 def nobody(_contract: str) -> Authority:
@@ -116,7 +115,7 @@ class DisputeRoom:
             return self.garbler(name, made).commitments()
         if found is None:
             raise StepOutOfOrderError(name, "the claimant's commitments")
-        return messages.decode_commitments(made.subject, b64decode(found["data"]))
+        return messages.decode_commitments(made.subject, wire.decode_letter(found).data)
 
     def kept(self, name: str, made: Deal, openings: wire.Letter) -> Kept:
         """Return what the verifier judges by, the opened copies checked. Raises CheatedError."""
@@ -150,6 +149,15 @@ class DisputeRoom:
         said = self.files.find(name, "funding") if self.files.side_of(name) is Side.CLAIMANT else None
         return said is not None or self.opening(name) is not None
 
+    def announced(self) -> Iterator[Announcement]:
+        """Yield every announcement of our contracts, of those that can be read."""
+        for name in self.files.names():
+            try:
+                events = self.proposal(name).draft.events
+            except (BtcfiError, OSError):  # it is named where it is played
+                continue
+            yield from (one for event in events for one in event)
+
     # ---- what was attested
 
     def attested(self, graph: Graph, claimed: Sequence[int] | None = None) -> Attested | None:
@@ -157,10 +165,18 @@ class DisputeRoom:
 
         claimed: outcomes that we signed a claim of: what another set attested since is not looked at.
         """
+        return next(self.every_attested(graph, claimed), None)
+
+    def every_attested(self, graph: Graph, claimed: Sequence[int] | None = None) -> Iterator[Attested]:
+        """Yield the outcomes as each set of oracles attested them that agrees on every event; each may be claimed.
+
+        Of an oracle that announced one event twice we may have kept the other announcement's attestation: no set with
+        it counts, and those without it do.
+        """
         known = self.store.attestations()
         found: list[Mapping[int, Attestation]] = [
             {place: one for place, said in enumerate(event)
-             if (one := known.get((said.event.id, said.oracle_key))) is not None}
+             if (one := known.get((said.event.id, said.oracle_key))) is not None and _is_of(one, said)}
             for event in graph.terms.events
         ]  # fmt: skip
         for which, oracles in enumerate(graph.terms.sets):
@@ -169,8 +185,8 @@ class DisputeRoom:
                 said = {event[one].outcome if one in event else None for one in oracles}
                 outcomes.append(said.pop() if len(said) == 1 else None)
             if None not in outcomes and (claimed is None or list(claimed) == outcomes):
-                return presign.attested_of(graph, [one for one in outcomes if one is not None], found, which)
-        return None
+                with suppress(WrongAttestationError):
+                    yield presign.attested_of(graph, [one for one in outcomes if one is not None], found, which)
 
     def known(self, name: str, graph: Graph, here: Position) -> Attested | None:
         """Return the outcomes by our own attestations, or by a claim of silence that the chain shows; None: unknown."""
@@ -197,14 +213,7 @@ class DisputeRoom:
         Anew each time, from a day before, so that a reorganisation needs no care. Raises ChainMovedError when the chain
         changes meanwhile.
         """
-        opening: tuple[Transaction, Height] | None = None
-        spends: dict[OutPoint, tuple[Transaction, Height]] = {}
-        for at, one in self._transactions(name):
-            if one.txid == graph.coin.txid:
-                opening = one, at
-            for txin in one.inputs:
-                spends[txin.outpoint] = one, at
-        return spends, opening
+        return spends_from(self.node, self._first(name), graph.coin.txid)
 
     def opened_by(self, name: str) -> Transaction | None:
         """Return the opening that a block holds, as told by our coins and what it locks: without the set-up, too."""
@@ -214,24 +223,14 @@ class DisputeRoom:
             said = self.files.find(name, "acceptance")
             half = () if said is None else wire.decode_acceptance(said).coins
         named = {one.outpoint for one in half}
-        for _, one in self._transactions(name):
+        for _, one in transactions_from(self.node, self._first(name)):
             if named & {txin.outpoint for txin in one.inputs} and one.outputs[0].value == locked:
                 return one
         return None
 
-    def _transactions(self, name: str) -> Iterator[tuple[Height, Transaction]]:
-        started = self.files.find(name, "started")
-        first = 1 if started is None else max(1, int(started["height"]) + 1 - REMEMBERED_BLOCKS)
-        heights = [Height(at) for at in range(first, self.node.block_count() + 1)]
-        before: Hash32 | None = None
-        for start in range(0, len(heights), SCAN_BATCH):
-            some = heights[start : start + SCAN_BATCH]
-            for at, block in zip(some, self.node.blocks([self.node.block_hash(h) for h in some]), strict=True):
-                if before not in (None, block.previous):
-                    raise ChainMovedError(at)
-                before = block.header.hash
-                for one in block.transactions:
-                    yield at, one
+    def _first(self, name: str) -> Height:
+        started = self.files.started(name)
+        return Height(1 if started is None else max(1, started + 1 - REMEMBERED_BLOCKS))
 
     def may_forget(self, name: str) -> bool:
         """Return whether nothing of an attempt can be needed any more: its coins or its end are final in blocks."""
@@ -308,6 +307,15 @@ class DisputeRoom:
                 raise InvalidInputError(f"coin {coin.outpoint}", problem, "a confirmed coin that may be spent")
             if coin.output.script in ours:
                 raise CoinNotTheirsError("the other side", str(coin.outpoint))
+
+
+def _is_of(attestation: Attestation, announced: Announcement) -> bool:
+    """Return whether an attestation that was checked is by the nonces of this announcement.
+
+    An oracle can announce one event twice: what it then attested finishes signatures of one contract and not of
+    another, whose other oracles must be enough.
+    """
+    return tuple(one[:32] for one in attestation.signatures) == announced.nonces
 
 
 def cut_of(made: Deal, own: OwnSecrets, first: Commitments) -> Cut:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from btcfi.adapters.party.agreements import StepOutOfOrderError
@@ -28,7 +27,7 @@ from btcfi.disputes.garbled.opening import Side
 from btcfi.disputes.garbled.setup import Judgement, Verdict
 from btcfi.disputes.stages import Stage
 from btcfi.errors import BtcfiError, NotFoundError
-from btcfi.oracle.attestation import Attestation, check_attestation
+from btcfi.oracle.attestation import Attestation, WrongAttestationError, check_attestation
 from btcfi.units import Height, Sats
 
 log = logging.getLogger(__name__)
@@ -39,7 +38,8 @@ class Report:
     """One contract after a look at the chain."""
 
     name: str
-    side: Side
+    side: Side | None
+    """None where the folder has lost our seed, and with it which side it was."""
     position: Position | None
     """None before both sides' halves and the set-up are there."""
     duties: tuple[Duty, ...] = ()
@@ -89,27 +89,31 @@ class Watch:
     def __init__(self, room: DisputeRoom, deals: Deals, claims: Claims, sender: Sender) -> None:
         self._room, self._deals, self._claims, self._sender = room, deals, claims, sender
 
-    def watch(self, attestations: Sequence[Attestation] = ()) -> list[Report]:
-        """Keep what oracles attested, look at the chain, and do what each contract needs of us now."""
-        for one in attestations:
-            self.keep(one)
+    def watch(self) -> list[Report]:
+        """Look at the chain, and do what each contract needs of us now."""
         return [self._watched(name) for name in self._room.files.names()]
 
     def keep(self, attestation: Attestation) -> bool:
         """Keep an attestation of an event of ours once it is checked; return whether it is of one.
 
-        Raises WrongAttestationError.
+        Contracts may have different announcements of one event, where an oracle lied; it is of one of them. Raises
+        WrongAttestationError for what is of none.
         """
-        store = self._room.store
-        for name in self._room.files.names():
-            for event in self._room.proposal(name).draft.events:
-                for announced in event:
-                    said = (announced.event.id, announced.oracle_key)
-                    if said == (attestation.event, attestation.oracle_key):
-                        check_attestation(attestation, announced)
-                        if said not in store.attestations():  # the first one counts: a second is the oracle's lie
-                            store.keep_attestation(attestation)
-                        return True
+        store, said = self._room.store, (attestation.event, attestation.oracle_key)
+        wrong: WrongAttestationError | None = None
+        for announced in self._room.announced():
+            if said != (announced.event.id, announced.oracle_key):
+                continue
+            try:
+                check_attestation(attestation, announced)
+            except WrongAttestationError as e:
+                wrong = e
+                continue
+            if said not in store.attestations():  # the first one counts: a second is the oracle's lie
+                store.keep_attestation(attestation)
+            return True
+        if wrong is not None:
+            raise wrong
         return False
 
     def show(self, name: str) -> Report:
@@ -121,6 +125,10 @@ class Watch:
         _, graph = room.graph(name, room.deal(name))
         here = room.position(name, graph)
         return Report(name=name, side=side, position=here, duties=tuple(game.clock(graph, here)))
+
+    def shown(self) -> list[Report]:
+        """Return where all contracts stand; of one that cannot be read, why. Nothing is sent."""
+        return [self._without_problem(name) for name in self._room.files.names()]
 
     def _is_set_up(self, name: str) -> bool:
         files = self._room.files
@@ -137,13 +145,15 @@ class Watch:
         )
 
     def _watched(self, name: str) -> Report:
-        room = self._room
-        if room.files.find(name, ENDED) is not None:
-            return self._without_problem(name)
         try:
+            if self._room.files.find(name, ENDED) is not None:
+                return self.show(name)
             self._let_lapse(name)
             return self._played(name)
-        except BtcfiError as e:  # one contract must not hold up the others; it is tried again at the next look
+        except (
+            BtcfiError,
+            OSError,
+        ) as e:  # one contract must not hold up the others; it is tried again at the next look
             log.warning("dispute %s: %s", name[:16], e)
             shown = self._without_problem(name)
             return Report(
@@ -162,8 +172,8 @@ class Watch:
     def _without_problem(self, name: str) -> Report:
         try:
             return self.show(name)
-        except BtcfiError as e:
-            return Report(name=name, side=self._room.files.side_of(name), position=None, problem=str(e))
+        except (BtcfiError, OSError) as e:
+            return Report(name=name, side=self._room.files.find_side(name), position=None, problem=str(e))
 
     def _played(self, name: str) -> Report:
         room, side = self._room, self._room.files.side_of(name)
@@ -249,7 +259,9 @@ class Watch:
         if here.stage is Stage.OPEN and (attested is None or late) and look.following > terms.refund_height:
             theirs, both = room.claims(look.name, look.graph), room.own(look.name)["both"]
             refund = presign.build_refund(look.graph, theirs, both=both)
-            return self._pay(look, "refund", refund, stake=refund.outputs[0].value, until=None, yields=True)
+            # a silence that waits is answered, not raced; but one that no block ever takes must not keep our coins
+            yields = look.following <= terms.refund_height + terms.dispute_blocks
+            return self._pay(look, "refund", refund, stake=refund.outputs[0].value, until=None, yields=yields)
         return None
 
     def _reveal(self, look: _Look) -> _Did:
@@ -312,7 +324,9 @@ class Watch:
             raise NotFoundError(
                 "attestations", look.name[:16], "without them the claim is challenged after half of its blocks"
             )
-        if attested is not None and look.here.number == range_of(look.graph, outcomes_of(look.graph, attested)):
+        # sets of oracles may say different prices: whoever can show the digits of any takes the bond of a challenge
+        said = [*self._room.every_attested(look.graph), *([] if attested is None else [attested])]
+        if look.here.number in {range_of(look.graph, outcomes_of(look.graph, one)) for one in said}:
             return None, Verdict.RIGHT
         theirs, both = self._room.silence(look.name, look.graph), self._room.own(look.name)["both"]
         challenge = presign.build_challenge(look.graph, theirs, look.read, both=both)

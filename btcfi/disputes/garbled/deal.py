@@ -37,7 +37,7 @@ from btcfi.disputes.claims import (
 from btcfi.disputes.garbled.chains import FaultPoint
 from btcfi.disputes.garbled.graph import Graph
 from btcfi.disputes.garbled.opening import Opening, Side, build_opening, contribution
-from btcfi.disputes.garbled.setup import BY_HASH, CONSERVATIVE, PUBLIC, Commitments, Subject
+from btcfi.disputes.garbled.setup import BY_HASH, CONSERVATIVE, PUBLIC, Commitments, Copies, Subject
 from btcfi.disputes.garbled.terms import ClaimantKeys, DisputeTerms, VerifierKeys
 from btcfi.errors import InvalidInputError
 from btcfi.hashes import tagged_hash
@@ -85,7 +85,8 @@ class Payoff:
     def __post_init__(self) -> None:
         """Raise InvalidInputError for a knock-out without its barrier, and for a barrier of anything else."""
         if (self.barrier is not None) != (self.kind is Kind.KNOCK_OUT):
-            raise InvalidInputError("barrier", f"of a {self.kind}", "one of a knock-out, and of nothing else")
+            problem = "none" if self.barrier is None else f"of a {self.kind}"
+            raise InvalidInputError("barrier", problem, "one of a knock-out, and of nothing else")
 
     def claim(self, events: int) -> Claim:
         """Return the claim over so many outcomes. Raises InvalidInputError."""
@@ -140,6 +141,15 @@ class Draft:
             raise InvalidInputError("threshold", f"{self.threshold}", "1 to as many as there are oracles")
         return comb(oracles, self.threshold)
 
+    def terms(self, claimant: ClaimantKeys, verifier: VerifierKeys, copies: Copies) -> DisputeTerms:
+        """Return what both sign up to by these keys. Raises InvalidInputError naming what makes no contract."""
+        return DisputeTerms(
+            claim=self.payoff.claim(len(self.events)), copies=copies, events=self.events, threshold=self.threshold,
+            collateral=self.collateral, bond=self.bond, challenge_bond=self.challenge_bond,
+            claim_height=self.claim_height, silence_height=self.silence_height, refund_height=self.refund_height,
+            dispute_blocks=self.dispute_blocks, fee=self.fee, claimant=claimant, verifier=verifier,
+        )  # fmt: skip
+
     def facts(self, side: Side, *, proposer: bytes | None) -> DisputeFacts:
         """Return what a side's mandate judges. proposer: None where the proposal is our own."""
         return DisputeFacts(
@@ -181,16 +191,9 @@ class Deal:
 
     def __init__(self, proposal: Proposal, acceptance: Acceptance, *, id: Hash32) -> None:  # noqa: A002 - its name
         """Make the terms. id: of the contract (``deal_messages.contract_id``). Raises InvalidInputError."""
-        draft = proposal.draft
         self.proposal, self.acceptance, self.id = proposal, acceptance, id
-        self.terms = DisputeTerms(
-            claim=draft.payoff.claim(len(draft.events)), copies=PUBLIC if acceptance.cut == BY_HASH else CONSERVATIVE,
-            events=draft.events,
-            threshold=draft.threshold, collateral=draft.collateral, bond=draft.bond,
-            challenge_bond=draft.challenge_bond, claim_height=draft.claim_height,
-            silence_height=draft.silence_height, refund_height=draft.refund_height,
-            dispute_blocks=draft.dispute_blocks, fee=draft.fee, claimant=proposal.keys, verifier=acceptance.keys,
-        )  # fmt: skip
+        copies = PUBLIC if acceptance.cut == BY_HASH else CONSERVATIVE
+        self.terms = proposal.draft.terms(proposal.keys, acceptance.keys, copies)
 
     @cached_property
     def subject(self) -> Subject:

@@ -59,8 +59,10 @@ def encode_openings(said: Openings) -> bytes:
 
 
 def decode_openings(subject: Subject, cut: Cut, data: bytes) -> Openings:
-    """Return the garbler's second message, the answer to a cut. Raises InvalidInputError for another length."""
+    """Return the garbler's second message, the answer to a cut. Raises InvalidInputError for another length or cut."""
     kept = [copy for copy in range(1, subject.copies.count + 1) if copy not in set(cut.opened)]
+    if len(cut.opened) != subject.copies.opened or len(kept) != subject.copies.count - subject.copies.opened:
+        raise InvalidInputError("cut", f"{cut.opened}", f"{subject.copies.opened} different copies")
     parts = _parts("openings", data, openings_sizes(subject))
     opened = {
         copy: Opened(seed=next(parts), shares=tuple(next(parts) for _ in range(subject.secrets))) for copy in cut.opened

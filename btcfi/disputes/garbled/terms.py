@@ -247,7 +247,7 @@ class DisputeTerms:
             self.fee, self.challenge_bond, self.claim_height, self.copies.count, self.copies.opened,
             len(self.events), len(self.events[0]), len(self.claim.payouts), *self.claim.payouts,
         )  # fmt: skip
-        announced = b"".join(one.digest() for event in self.events for one in event)
+        announced = b"".join(one.oracle_key + one.digest() for event in self.events for one in event)
         return tagged_hash(
             _TERMS_TAG, self.claim.circuit.id + announced + b"".join(n.to_bytes(8, "little") for n in numbers) + keys
         )

@@ -24,6 +24,9 @@ MAX_SETS: Final = 10
 
 PRICE_DIGITS: Final = digits_for((1 << OUTCOME_BITS) - 1)
 
+MIN_BLOCKS: Final = 2
+"""That a claim is open to dispute: with one, payout and disproof could be of the same block, and a miner chooses."""
+
 MAX_BLOCKS: Final = 2_016
 """That a claim may be open to dispute: two weeks."""
 
@@ -89,8 +92,8 @@ class LeafTerms:
         """Raise InvalidInputError for terms that cannot be kept."""
         self._check_words()
         self._check_keys()
-        if not 1 <= self.dispute_blocks <= MAX_BLOCKS:
-            raise InvalidInputError("dispute blocks", str(self.dispute_blocks), f"1 to {MAX_BLOCKS}")
+        if not MIN_BLOCKS <= self.dispute_blocks <= MAX_BLOCKS:
+            raise InvalidInputError("dispute blocks", str(self.dispute_blocks), f"{MIN_BLOCKS} to {MAX_BLOCKS}")
         # the verifier has as long to claim silence as anybody has to answer a claim
         if self.silence_height < 1 or self.silence_height + self.dispute_blocks > self.refund_height:
             raise InvalidInputError("heights", f"{self.silence_height}, {self.refund_height}", "silence, then refund")

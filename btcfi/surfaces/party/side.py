@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -36,6 +37,7 @@ from btcfi.payoffs.book_deal import BookSummary
 from btcfi.vm.program import load_program
 
 HTTP_TIMEOUT: Final = 30.0
+HTTP_WHOLE: Final = 300.0
 NODE_TIMEOUT: Final = 60.0
 """Seconds."""
 
@@ -290,14 +292,21 @@ class OtherMessageError(ConflictError):
 def _http(method: str, url: str, body: bytes | None = None) -> bytes:
     import httpx  # noqa: PLC0415 - only messages over HTTP need it
 
+    begun, found = time.monotonic(), bytearray()
+    kind = {"Content-Type": "application/json"}
     try:
-        answer = httpx.request(
-            method, url, content=body, headers={"Content-Type": "application/json"}, timeout=HTTP_TIMEOUT
-        )
-        answer.raise_for_status()
+        with httpx.stream(method, url, content=body, headers=kind, timeout=HTTP_TIMEOUT) as answer:
+            answer.raise_for_status()
+            for part in answer.iter_bytes():
+                found += part
+                if len(found) > MAX_MESSAGE_BYTES:
+                    break
+                if time.monotonic() - begun > HTTP_WHOLE:
+                    problem = f"answers byte after byte for over {HTTP_WHOLE:.0f} seconds"
+                    raise UnreachableError("counterparty", url, problem, "check the URL or use files")
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as e:
         raise UnreachableError("counterparty", url, str(e) or type(e).__name__, "check the URL or use files") from e
-    return answer.content
+    return bytes(found)
 
 
 def say(value: dict[str, Any], *, quiet: bool = False) -> None:

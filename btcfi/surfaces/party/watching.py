@@ -25,7 +25,7 @@ from btcfi.adapters.party.watching import encode_reports
 from btcfi.contracts.mandate import WrongMandateError
 from btcfi.contracts.messages import encode_accept, encode_offer, encode_sign
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
-from btcfi.surfaces.party.oracles import read_attestation
+from btcfi.surfaces.party.oracles import end_with, readable
 from btcfi.surfaces.party.screen import log_line
 from btcfi.surfaces.party.side import (
     PROGRAM,
@@ -107,12 +107,15 @@ def watch(
     ] = None,
     side: Side,
 ) -> None:
-    """Walk the chain once and do what is due: broadcast again, settle by attestation, refund after silence."""
+    """Walk the chain once and do what is due: broadcast again, settle by attestation, refund after silence.
+
+    An attestation that cannot be read is named at the end, and the command fails; all else is done before.
+    """
     announced = [one for contract in side.store.contracts() for one in contract.offer.terms.announcements]
     announced += [one for book in BookFiles(side.store) for one in book.proposal.terms.announcements]
-    attestations = [read_attestation(source, announced) for source in attestation or []]
-    reports = side.desk().watch(attestations)
-    say(encode_reports(reports))
+    found, wrong = readable(attestation or [], announced)
+    say(encode_reports(side.desk().watch([one for _, one in found])))
+    end_with(wrong)
 
 
 @command("run")

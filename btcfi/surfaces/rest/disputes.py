@@ -1,7 +1,8 @@
 """Disputed contracts that the service watches: put one under watch by its public part, see where each stands.
 
-Nothing here is a secret: what is registered, a block will show. So whoever may read sees every contract; who puts one
-under watch is the operator, whose worker then looks at every block for it.
+Whoever may read sees every contract that is registered, also what no block shows: terms of one that is never opened, or
+closed by both. There is no key's secret in it. Who puts one under watch is the operator, whose worker then looks at
+every block for it.
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ def _summary(row: DisputeRow) -> dict[str, Any]:
 def _dispute_of(seen: DisputeView) -> schemas.Dispute:
     terms = seen.terms
     return schemas.Dispute(
-        **_summary(seen.row), tip_height=seen.tip, lazy=terms.is_lazy, ranges=len(terms.claim.payouts),
+        **_summary(seen.row), proposal_id=seen.proposal, tip_height=seen.tip, lazy=terms.is_lazy,
+        ranges=len(terms.claim.payouts),
         collateral_sats=terms.collateral, bond_sats=terms.bond, challenge_bond_sats=terms.challenge_bond,
         claimed_sats=seen.claimed, silence_height=terms.silence_height, refund_height=terms.refund_height,
         dispute_blocks=terms.dispute_blocks, waits_for=None if seen.waits_for is None else seen.waits_for.value,

@@ -100,6 +100,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "profit_cents": [[-250_000, 0, 250_000]],
     "program": "option_settlement",
     "proof_root": "934ea05c" + "00" * 28,
+    "proposal_id": "7c0de2f1" + "00" * 28,
     "publishers": 6,
     "quantity": 0.5,
     "quantity_centi_btc": 50,

@@ -529,7 +529,7 @@ class DisputeSummary(Answer):
     id: str
     """Of its public part, in hex."""
     contract_id: str
-    """As both its sides call it, in hex."""
+    """Of both its halves, in hex, as messages between its sides have it."""
     state: Stage
     """Where the chain shows it."""
     opening_txid: str
@@ -592,6 +592,8 @@ class DisputeTransaction(Answer):
 class Dispute(DisputeSummary):
     """A disputed contract under watch."""
 
+    proposal_id: str
+    """Of its proposal, in hex: as `btcfi dispute` of both its sides names it."""
     tip_height: int
     """The newest block that is known."""
     lazy: bool

@@ -108,6 +108,8 @@ def test_two_folders_play_a_contract_through_the_command_line(wallet, tmp_path):
     (row,) = run("p", "watch", *attested, "--json")["disputes"]
     assert (row["sent"], row["problem"]) == ("claim", "")
     wallet.mine()
+    silent = "--attestation", box / "of-an-oracle-that-is-silent.json"
+    run("v", "watch", *silent, *attested, "--json", error=NotFoundError)  # named at the end; all else is done
     (row,) = run("v", "watch", *attested, "--json")["disputes"]
     assert (row["stage"], row["range"], row["verdict"], row["sent"]) == ("claimed", RIGHT, "right", "")
     wallet.mine()

@@ -129,4 +129,6 @@ def test_the_command_line_publishes_and_registers_what_the_client_then_shows(ope
     done = CliRunner().invoke(dispute_cli.app, ["register", str(file), "--url", "http://testserver"])
     assert done.exit_code == 0, (done.output, done.exception)
     assert json.loads(done.stdout)["dispute"] == published["dispute"]
-    assert api.get(f"/api/v1/disputes/{published['dispute']}").json()["opening_txid"] == published["opening_txid"]
+    shown = api.get(f"/api/v1/disputes/{published['dispute']}").json()
+    assert shown["opening_txid"] == published["opening_txid"]
+    assert shown["proposal_id"] == name  # as the commands of both sides have it

@@ -241,6 +241,7 @@ def test_a_range_that_script_cannot_compare_with_is_refused():
         ({"threshold": 0}, "none"),
         ({"silence_height": 60}, "silence not before the refund"),
         ({"dispute_blocks": 0}, "no time to disprove"),
+        ({"dispute_blocks": 1}, "a payout and a disproof of one block"),
         ({"collateral": Sats(15_999_999)}, "a payout over the collateral"),
         ({"bond": Sats(1_000)}, "a bond that fees eat"),
         ({"oracles": ()}, "no oracle for a price"),

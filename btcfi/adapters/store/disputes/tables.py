@@ -47,13 +47,13 @@ class DisputeRow(SQLModel, table=True):
     walked_hash: str
     """Internal byte order, hex, as of walked blocks."""
     final_height: int | None = None
-    """Of the block that ended it, once it is looked at no more; NULL before that."""
+    """Of the block that ended it, once it is looked at no more, or by which nothing had opened it; NULL before that."""
     moved_height: int | None = None
     """Of the block that brought it where it stands."""
     deadline_height: int | None = None
     """The last block that is safe for who is to move; NULL: nobody is."""
     overdue_height: int | None = None
-    """By then somebody could have ended it; NULL at an end and before the opening."""
+    """By then somebody could have ended it; NULL at an end. Before the opening: none is waited for long after it."""
     claimed_range: int | None = None
     created_at_unix: int = Field(sa_column=big_integer())
     updated_at_unix: int = Field(sa_column=big_integer())

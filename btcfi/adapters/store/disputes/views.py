@@ -11,6 +11,7 @@ from sqlmodel import Session, col, select
 from btcfi.adapters.store.chain import views as chain
 from btcfi.adapters.store.disputes.tables import DisputeRow, DisputeStepRow
 from btcfi.adapters.store.spine.paging import Page, newest_page
+from btcfi.disputes.stages import Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,8 @@ def pressing(session: Session) -> Iterator[Pressing]:
     """Yield, by state, what is due in the contracts that are looked at."""
     query = (
         select(DisputeRow)
-        .where(col(DisputeRow.final_height).is_(None), col(DisputeRow.overdue_height).is_not(None))
+        .where(col(DisputeRow.final_height).is_(None), col(DisputeRow.overdue_height).is_not(None),
+               col(DisputeRow.state) != Stage.UNOPENED.value)
     )  # fmt: skip
     newest = chain.tip(session)
     by_state: dict[str, list[tuple[int, int]]] = {}

@@ -27,7 +27,7 @@ from btcfi.disputes.garbled.game import Position
 from btcfi.disputes.public import PublicDispute, decode_public, encode_public
 from btcfi.disputes.stages import Stage
 from btcfi.disputes.watching import Seen, Watch, begin, positions
-from btcfi.errors import ConflictError
+from btcfi.errors import ConflictError, NotFoundError
 from btcfi.units import Hash32, Height, UnixSeconds, display_txid, parse_txid
 
 MAX_WATCHED: Final = 1_000
@@ -48,10 +48,21 @@ class TooManyDisputesError(ConflictError):
 
 
 def register(session: Session, dispute: PublicDispute, *, by: str, now: UnixSeconds) -> DisputeRow:
-    """Put a contract under watch and return its row; again changes nothing. Raises TooManyDisputesError."""
+    """Put a contract under watch and return its row; again changes nothing. Raises TooManyDisputesError.
+
+    But the block from which the opening is looked for is nobody's signed word. Where none was seen yet, an earlier one
+    begins the watch anew: a file that names a late block takes nobody's watch away.
+    """
     name = dispute.id.hex()
     known = session.get(DisputeRow, name)
     if known is not None:
+        kept, unopened = session.get(BlobRow, known.body_sha256), known.state == Stage.UNOPENED
+        if kept is None or (unopened and dispute.since < _decoded(kept.body).since):
+            known.body_sha256 = store_blob(session, canonical(encode_public(dispute)), now=now).hex()
+            if unopened:
+                watch, known.final_height = begin(dispute), None
+                known.walked_height, known.walked_hash = watch.height, watch.block.hex()
+            session.flush()
         return known
     under = select(func.count()).select_from(DisputeRow).where(col(DisputeRow.final_height).is_(None))
     if session.execute(under).scalar_one() >= MAX_WATCHED:
@@ -60,7 +71,7 @@ def register(session: Session, dispute: PublicDispute, *, by: str, now: UnixSeco
     row = DisputeRow(
         id=name, contract_id=dispute.contract.hex(), body_sha256=body.hex(), registered_by=by,
         opening_txid=display_txid(dispute.opening.txid), walked_height=watch.height, walked_hash=watch.block.hex(),
-        created_at_unix=now, updated_at_unix=now,
+        overdue_height=dispute.terms.bond_height, created_at_unix=now, updated_at_unix=now,
     )  # fmt: skip
     session.add(row)
     session.flush()
@@ -87,9 +98,12 @@ def watched(session: Session) -> list[dict[str, Watch]]:
 
 
 def public_part(session: Session, name: str) -> PublicDispute:
-    """Return a registered contract's public part. Raises NoResultFound for one that is not registered."""
-    row = session.get_one(DisputeRow, name)
-    return _decoded(session.get_one(BlobRow, row.body_sha256).body)
+    """Return a registered contract's public part. Raises NotFoundError for one that is not registered, or is lost."""
+    row = session.get(DisputeRow, name)
+    body = None if row is None else session.get(BlobRow, row.body_sha256)
+    if body is None:
+        raise NotFoundError("public part", name[:16], "`btcfi dispute register` puts it, or what was lost of it, there")
+    return _decoded(body.body)
 
 
 @lru_cache(maxsize=_KNOWN)
@@ -151,12 +165,15 @@ def _describe(row: DisputeRow, dispute: PublicDispute, here: Position, watch: Wa
     row.coin = None if watch.coin is None else str(watch.coin)
     row.moved_height, row.claimed_range = here.at, here.number
     row.deadline_height = states.deadline(dispute.terms, here)
-    row.overdue_height = states.overdue(dispute.terms, here)
+    unopened = here.stage is Stage.UNOPENED
+    row.overdue_height = dispute.terms.bond_height if unopened else states.overdue(dispute.terms, here)
     _let_go(row, watch)
 
 
 def _let_go(row: DisputeRow, watch: Watch) -> None:
-    """Look no more at a contract whose end is so deep that it is not taken back."""
+    """Look no more at a contract whose end is so deep that it is not taken back, or that was never opened in time."""
+    if not watch.seen and row.overdue_height is not None and watch.height - row.overdue_height >= FINAL:
+        row.final_height = row.overdue_height
     if watch.seen and watch.coin is None and watch.height - watch.seen[-1].height >= FINAL:
         row.final_height = watch.seen[-1].height
 

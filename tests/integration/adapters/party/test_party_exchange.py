@@ -86,8 +86,13 @@ def test_two_parties_set_up_an_option_and_the_buyer_settles_it_alone(stage):
     attestation = attest(ORACLES[0], announcement, event.outcome(CentsPerBtc(12_500_000)), MemoryLedger())
     path = folder / "attestation.json"
     path.write_text(json.dumps(encode_attestation(attestation)))
+    # an oracle that is silent is named at the end, and hides no other: the settlement is sent all the same
+    silent = "--attestation", folder / "of-a-silent-oracle.json"
+    desks["buyer"].run("watch", *silent, "--attestation", path, code=3)
+    (contract,) = desks["buyer"].run("status")["contracts"]
+    assert contract["settlement_txid"]
     (row,) = desks["buyer"].run("watch", "--attestation", path)["contracts"]
-    assert (row["action"], row["note"]) == ("settle", "")
+    assert row["action"] == "settle"
     wallet.mine(6)
     for name in ("buyer", "seller"):
         (row,) = desks[name].run("watch", "--attestation", path)["contracts"]
