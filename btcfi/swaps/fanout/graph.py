@@ -145,15 +145,24 @@ class FanOut:
     def _dues(self) -> list[dict[int, Mapping[int, Sats]]]:
         return [dues(self.terms.profits(outcome)) for outcome in self.terms.grid.outcomes]
 
-    def slots_of(self, signer: int) -> list[Slot]:
+    def slots_of(self, signer: int) -> tuple[Slot, ...]:
         """Return what an owner pre-signs, in the order of its signatures."""
-        return [slot for slot in self.slots if slot.signed_by(signer)]
+        return tuple(self.places[signer])
+
+    @cached_property
+    def places(self) -> tuple[dict[Slot, int], ...]:
+        """For each owner the place of every slot among those that it pre-signs."""
+        return tuple(
+            {slot: at for at, slot in enumerate(slot for slot in self.slots if slot.signed_by(signer))}
+            for signer in range(len(self.terms.owners))
+        )
 
     def slot_at(self, spend: Spend, owner: int, outcome: int) -> Slot:
         """Return the slot of a spend of a margin at an outcome. Raises InvalidInputError when there is none."""
         digits = self.terms.grid.digits
-        for slot in self.slots:
-            if (slot.spend, slot.owner) == (spend, owner) and outcome >> (digits - slot.length) == slot.prefix:
+        for length in range(digits, 0, -1):
+            slot = Slot(spend=spend, owner=owner, prefix=outcome >> (digits - length), length=length)
+            if slot in self.digests:
                 return slot
         raise InvalidInputError(spend.value, f"of owner {owner} at outcome {outcome}", "what this outcome lets it do")
 

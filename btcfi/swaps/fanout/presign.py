@@ -128,5 +128,5 @@ class Attested:
         return done
 
     def _presignature(self, signer: int, slot: Slot) -> bytes:
-        place = self.fan.slots_of(signer).index(slot) * len(self.fan.subsets) + self.fan.subsets.index(self.subset)
+        place = self.fan.places[signer][slot] * len(self.fan.subsets) + self.fan.subsets.index(self.subset)
         return self.presignatures[signer][place * ADAPTOR_SIZE : (place + 1) * ADAPTOR_SIZE]

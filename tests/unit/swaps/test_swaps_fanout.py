@@ -10,15 +10,17 @@ from btcfi import secp256k1
 from btcfi.bitcoin import adaptor
 from btcfi.bitcoin.adaptor import ADAPTOR_SIZE, WrongAdaptorError
 from btcfi.bitcoin.fees import DUST_P2TR, SatsPerKvb
-from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
-from btcfi.bitcoin.wallet import InsufficientFundsError
+from btcfi.bitcoin.keys import TaprootKey
+from btcfi.bitcoin.transaction import OutPoint, Transaction, TxIn, TxOut
+from btcfi.bitcoin.wallet import Coin, InsufficientFundsError
 from btcfi.contracts.execution import ANCHOR
-from btcfi.contracts.option import WrongSignatureError
+from btcfi.contracts.option import Contribution, WrongSignatureError
 from btcfi.contracts.settle import TooFewAttestationsError, secret_of
 from btcfi.errors import InvalidInputError
 from btcfi.swaps.contract import LOT, burn_fee
 from btcfi.swaps.fanout.closing import Closing, build_close
 from btcfi.swaps.fanout.dues import apportion, dues
+from btcfi.swaps.fanout.funding import build_funding
 from btcfi.swaps.fanout.graph import FanOut, Spend
 from btcfi.swaps.fanout.presign import Attested, check_presignatures, presign
 from btcfi.swaps.fanout.terms import MAX_TAKERS
@@ -342,6 +344,34 @@ def test_a_funding_that_differs_from_the_terms_is_refused(book):
     for wrong in ((*outputs[:2], less, outputs[3]), outputs[:3], outputs[::-1]):
         with pytest.raises(InvalidInputError):
             FanOut.funded_by(book.terms, replace(paid, outputs=tuple(wrong)))
+
+
+def test_a_funding_is_whole_with_every_owner_s_witness_and_nobody_signs_another_s_coin():
+    terms = fan_terms(positions(1, 1), rates=USUAL_RATES)
+    keys = [TaprootKey(secret=secret_of_owner(place)) for place in range(3)]
+    coins = {
+        place: Coin(
+            outpoint=OutPoint(txid=bytes([70 + place]) * 32, index=0),
+            output=TxOut(value=Sats(10 * LOT + 20_000), script=keys[place].script),
+        )
+        for place in terms.margins
+    }
+    brought = {place: Contribution(coins=(coin,), change_script=keys[place].script) for place, coin in coins.items()}
+    funding = build_funding(terms, brought, rate=RATE)
+    spent, paid = (sum(one.value for one in many) for many in (funding.spent, funding.transaction.outputs))
+    ring = {key.script: key for key in keys}
+    witnesses = {place: funding.sign(place, ring) for place in terms.margins}
+    assert [list(one) for one in witnesses.values()] == [[0], [1]]
+    whole = funding.complete(witnesses[1] | witnesses[2])
+    assert 2 * whole.vsize <= spent - paid < 2 * whole.vsize + 10
+    assert FanOut.funded_by(terms, whole) == funding.fan
+    for missing in (1, 2):
+        with pytest.raises(WrongSignatureError, match=f"owner {missing}"):
+            funding.complete(witnesses[3 - missing])
+    twice = {place: Contribution(coins=(coins[1],), change_script=keys[place].script) for place in coins}
+    for wrong in (twice, {1: brought[1]}, {**brought, 0: brought[1]}):
+        with pytest.raises(InvalidInputError):
+            build_funding(terms, wrong, rate=RATE)
 
 
 # ---- closed together
