@@ -48,7 +48,9 @@ def positions(longs, shorts, required=10 * LOT):
     return [(Side.LONG, required)] * longs + [(Side.SHORT, required)] * shorts
 
 
-def fan_terms(taken, *, lock=LOCK, digits=5, oracles=1, threshold=1, rates=NO_RATES, names=None, said=None):
+def fan_terms(
+    taken, *, lock=LOCK, digits=5, oracles=1, threshold=1, rates=NO_RATES, names=None, said=None, contract=BTCUSD
+):
     """Terms of a provider and takers (side, required); ``names`` give them other keys."""
     names = names or range(len(taken) + 1)
     keys = [secret_of_owner(name) for name in names]
@@ -59,7 +61,7 @@ def fan_terms(taken, *, lock=LOCK, digits=5, oracles=1, threshold=1, rates=NO_RA
         for (side, required), key, script in zip(taken, public[1:], scripts[1:], strict=True)
     ]
     return FanTerms(
-        contract=BTCUSD, rates=rates, provider=FanOwner(key=public[0], script=scripts[0]), takers=tuple(takers),
+        contract=contract, rates=rates, provider=FanOwner(key=public[0], script=scripts[0]), takers=tuple(takers),
         announcements=said or announcements(lock, digits=digits, oracles=oracles), threshold=threshold, lock=lock,
     )  # fmt: skip
 

@@ -60,6 +60,10 @@ class FanOut:
         init=False, repr=False, compare=False, default_factory=dict
     )  # fmt: skip
 
+    _dues: dict[int, dict[int, Mapping[int, Sats]]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )  # fmt: skip
+
     def __post_init__(self) -> None:
         """Raise InvalidInputError unless every margin has an outpoint of its own, and nothing else has one."""
         if set(self.coins) != set(self.terms.margins) or len(set(self.coins.values())) != len(self.coins):
@@ -81,9 +85,15 @@ class FanOut:
 
     # ---- transactions, not signed
 
+    def dues(self, outcome: int) -> Mapping[int, Mapping[int, Sats]]:
+        """Return what each loser owes to each winner at an outcome, by their places. Raises InvalidInputError."""
+        if outcome not in self._dues:
+            self._dues[outcome] = dues(self.terms.profits(outcome))
+        return self._dues[outcome]
+
     def settle(self, owner: int, outcome: int) -> Transaction:
         """Return what pays a loser's debit to the winners. Raises InvalidInputError for an owner who owes nothing."""
-        margin, parts = self.terms.margins.get(owner), dict(self._dues[outcome].get(owner, {}))
+        margin, parts = self.terms.margins.get(owner), dict(self.dues(outcome).get(owner, {}))
         if margin is None or not parts:
             raise InvalidInputError("owner", f"{owner} owes nothing at outcome {outcome}", "a loser of this outcome")
         rest = margin.required - sum(parts.values())
@@ -108,7 +118,7 @@ class FanOut:
 
     def debit(self, owner: int, outcome: int) -> Sats:
         """Return what an owner owes at an outcome. Raises InvalidInputError when it is nothing."""
-        parts = self._dues[outcome].get(owner)
+        parts = self.dues(outcome).get(owner)
         if not parts:
             raise InvalidInputError("owner", f"{owner} owes nothing at outcome {outcome}", "a loser of this outcome")
         return Sats(sum(parts.values()))
@@ -129,7 +139,7 @@ class FanOut:
         digits, free_from = self.terms.grid.digits, None
         outcomes = self.terms.grid.outcomes
         for outcome in outcomes:
-            owes = owner in self._dues[outcome]
+            owes = owner in self.dues(outcome)
             if owes:
                 for spend in (Spend.SETTLE, Spend.BURN):
                     yield Slot(spend=spend, owner=owner, prefix=outcome, length=digits)
@@ -140,10 +150,6 @@ class FanOut:
                 for prefix, length in prefixes(free_from, outcome - 1 if owes else outcome, digits):
                     yield Slot(spend=Spend.RELEASE, owner=owner, prefix=prefix, length=length)
                 free_from = None
-
-    @cached_property
-    def _dues(self) -> list[dict[int, Mapping[int, Sats]]]:
-        return [dues(self.terms.profits(outcome)) for outcome in self.terms.grid.outcomes]
 
     def slots_of(self, signer: int) -> tuple[Slot, ...]:
         """Return what an owner pre-signs, in the order of its signatures."""
