@@ -1,7 +1,7 @@
 """A bilateral swap between two parties and three oracles, by itself or funded on a node."""
 
 from btcfi import secp256k1
-from btcfi.bitcoin.address import encode_address
+from btcfi.bitcoin.adaptor import ADAPTOR_SIZE, AdaptorKey
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
@@ -78,6 +78,26 @@ def signed(graph):
     return given
 
 
+def signed_at(graph, number):
+    """What both sides sign, of one outcome alone: the rest is zeros."""
+
+    def made(entries, key):
+        return b"".join(
+            key.presign(one.digest, graph.point(one.prefix, oracles))
+            if number >> (graph.terms.digits - one.prefix.length) == one.prefix.bits
+            else bytes(ADAPTOR_SIZE)
+            for one in entries
+            for oracles in graph.terms.sets
+        )
+
+    given = {}
+    for owner in Owner:
+        key = AdaptorKey(SECRETS[owner])
+        settle, burn, release = (made(entries, key) for entries in presign._entries(graph, owner))
+        given[owner] = presign.Presignatures(settle=settle, burn=burn, release=release)
+    return given
+
+
 def graph_of(made=None, *, txid=b"\x01" * 32):
     return Graph(terms=made or terms(), funding=Txid(txid))
 
@@ -90,12 +110,15 @@ def swap_burn(graph, outcome, given, **changes):
 
 
 class FundedSwap:
-    """A swap that a wallet's node holds: four hours from now its settlement opens. The clock is the node's."""
+    """A swap that a wallet's node holds, attested: four hours from now its settlement opens. The clock is the node's.
 
-    def __init__(self, wallet, step, *, required=REQUIRED, **changes):
+    Signed for one outcome alone: that is what the chain sees of it, and a hundredth of the time.
+    """
+
+    def __init__(self, wallet, step, *, required=REQUIRED, oracles=(0, 1), **changes):
         self.wallet, self.node = wallet, wallet.node
-        here = Clock.of(wallet)
-        start = -(-here.now // 60) * 60 + 3_600
+        clock = wallet.clock
+        start = -(-clock.now // 60) * 60 + 3_600
         self.terms = terms(required=required, start=start, end=start + 3_600, **changes)
         sides = {
             owner: Contribution(
@@ -108,16 +131,17 @@ class FundedSwap:
             self.terms, taker=sides[Owner.TAKER], provider=sides[Owner.PROVIDER], rate=SatsPerKvb(2_000)
         )
         self.graph = Graph(terms=self.terms, funding=funding.transaction.txid)
-        self.signed = signed(self.graph)
-        now = UnixSeconds(here.now)
+        self.signed = signed_at(self.graph, self.terms.grid.number(step))
+        now = UnixSeconds(clock.now)
         keys = {key.script: key for key in WALLETS.values()}
         witnesses = [sign_funding(self.terms, funding, owner, keys, now=now) for owner in Owner]
         self.funding = complete_funding(funding, witnesses[0] | witnesses[1])
         self.node.send(self.funding)
-        here.mine()
-        here.to(self.terms.end)
-        self.clock = here
-        self.outcome = attested(self.terms, step)
+        clock.mine()
+        clock.now = self.terms.end
+        clock.mine()
+        self.clock = clock
+        self.outcome = attested(self.terms, step, oracles=oracles)
         self.debtor = self.graph.owed(step).debtor if self.graph.debt(step) else None
 
     def coins(self, owner, *amounts):
@@ -160,38 +184,32 @@ class FundedSwap:
 
 
 class Clock:
-    """A node's time, moved by hand: blocks every ten minutes."""
+    """A node's time, moved by hand. ``say``: tells it to a node that has a clock of its own."""
 
-    _known: dict[int, "Clock"] = {}
+    def __init__(self, now, say=lambda now: None):
+        self.now, self._say = now, say
+        say(now)
 
-    def __init__(self, wallet):
+    def of(self, wallet):
+        """The clock of this wallet's node."""
         self.wallet, self.node = wallet, wallet.node
-        self.now = int(self.node.chain_info().median_time) + 3_600
-
-    @classmethod
-    def of(cls, wallet):
-        return cls._known.setdefault(id(wallet), cls(wallet))
+        wallet.clock = self
+        wallet.fund()
+        return wallet
 
     @property
     def median(self):
         return int(self.node.chain_info().median_time)
 
     def mine(self, blocks=1, *, apart=600):
+        """Mine blocks, each so many seconds after the one before."""
         for _ in range(blocks):
             self.now += apart
-            self.node.call("setmocktime", self.now)
-            self.node.generate(1, encode_address(self.wallet.key.script))
-
-    def to(self, time):
-        """Go on to a time in steps of ten minutes' blocks, the last ten alone: the median follows."""
-        if time > self.now:
-            self.now = max(self.now, time - 6_600)
-            while self.now < time:
-                self.mine()
+            self._say(self.now)
+            self.wallet.mine()
 
     def past(self, time):
-        """Mine until the median time has passed a time."""
-        if time - self.now > 7_200:
-            self.now = time - 7_200
+        """Go to a time and mine until the median time has passed it."""
+        self.now = max(self.now, time)
         while self.median <= time:
             self.mine()
