@@ -115,7 +115,7 @@ class FundedSwap:
     Signed for one outcome alone: that is what the chain sees of it, and a hundredth of the time.
     """
 
-    def __init__(self, wallet, step, *, required=REQUIRED, oracles=(0, 1), **changes):
+    def __init__(self, wallet, step, *, required=REQUIRED, oracles=(0, 1), sent=True, **changes):
         self.wallet, self.node = wallet, wallet.node
         clock = wallet.clock
         start = -(-clock.now // 60) * 60 + 3_600
@@ -127,7 +127,7 @@ class FundedSwap:
             )
             for owner in Owner
         }
-        funding = build_funding(
+        self.unsigned = funding = build_funding(
             self.terms, taker=sides[Owner.TAKER], provider=sides[Owner.PROVIDER], rate=SatsPerKvb(2_000)
         )
         self.graph = Graph(terms=self.terms, funding=funding.transaction.txid)
@@ -136,13 +136,14 @@ class FundedSwap:
         keys = {key.script: key for key in WALLETS.values()}
         witnesses = [sign_funding(self.terms, funding, owner, keys, now=now) for owner in Owner]
         self.funding = complete_funding(funding, witnesses[0] | witnesses[1])
-        self.node.send(self.funding)
-        clock.mine()
-        clock.now = self.terms.end
-        clock.mine()
         self.clock = clock
         self.outcome = attested(self.terms, step, oracles=oracles)
         self.debtor = self.graph.owed(step).debtor if self.graph.debt(step) else None
+        if sent:
+            self.node.send(self.funding)
+            clock.mine()
+            clock.now = self.terms.end
+            clock.mine()
 
     def coins(self, owner, *amounts):
         """Confirmed coins of a side's own wallet, with its key."""

@@ -13,7 +13,16 @@ from typing import Any, Final
 from btcfi import secp256k1
 from btcfi.bitcoin import script as op
 from btcfi.bitcoin import taproot
-from btcfi.bitcoin.fees import DUST_P2A, OVERHEAD_WEIGHT, P2TR_OUTPUT_WEIGHT, SatsPerKvb, dust_limit
+from btcfi.bitcoin.fees import (
+    DUST_P2A,
+    OVERHEAD_WEIGHT,
+    P2TR_INPUT_WEIGHT,
+    P2TR_OUTPUT_WEIGHT,
+    SatsPerKvb,
+    dust_limit,
+    replacement_fee,
+    vsize_of,
+)
 from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.musig import KeyAggregate
 from btcfi.bitcoin.script import P2A_SCRIPT
@@ -223,6 +232,17 @@ class SwapFunding:
     taker_inputs: int
     """The first so many inputs are the taker's, the rest the provider's."""
 
+    @property
+    def fee(self) -> Sats:
+        """What it pays."""
+        paid = sum(output.value for output in self.transaction.outputs)
+        return Sats(sum(output.value for output in self.spent) - paid)
+
+    def inputs_of(self, owner: Owner) -> range:
+        """Return which inputs are one side's."""
+        taker = owner is Owner.TAKER
+        return range(self.taker_inputs) if taker else range(self.taker_inputs, len(self.spent))
+
 
 def build_funding(
     terms: SwapTerms, *, taker: Contribution, provider: Contribution, rate: SatsPerKvb
@@ -261,11 +281,9 @@ def sign_funding(
     exists: whoever signs last after it would choose whether the swap was ever made.
     """
     terms.check_in_time(now)
-    taker = range(funding.taker_inputs)
-    mine = taker if owner is Owner.TAKER else range(funding.taker_inputs, len(funding.spent))
     return {
         index: (keys[funding.spent[index].script].sign_input(funding.transaction, index, funding.spent),)
-        for index in mine
+        for index in funding.inputs_of(owner)
         if funding.spent[index].script in keys
     }
 
@@ -278,3 +296,21 @@ def complete_funding(funding: SwapFunding, witnesses: Mapping[int, Sequence[byte
         check_witness(funding.transaction, index, funding.spent, witness)
         transaction = transaction.with_witness(index, witness)
     return transaction
+
+
+def build_cancel(
+    funding: SwapFunding, owner: Owner, key: TaprootKey, *, script: bytes, rate: SatsPerKvb
+) -> Transaction:  # fmt: skip
+    """Return a side's first coin spent to itself, signed: once it is mined, the swap is none.
+
+    For a side that has signed the funding and sees it unconfirmed when the start price is near: whoever signed last
+    could wait for the price and send it then. It pays what replaces the funding. Raises InsufficientFundsError.
+    """
+    index = funding.inputs_of(owner)[0]
+    spent, inputs = [funding.spent[index]], (funding.transaction.inputs[index],)
+    size = vsize_of(OVERHEAD_WEIGHT + P2TR_INPUT_WEIGHT + 4 * len(TxOut(value=Sats(0), script=script).to_bytes()))
+    rest = spent[0].value - replacement_fee(old_fee=funding.fee, vsize=size, rate=rate)
+    if rest < (least := dust_limit(script)):
+        raise InsufficientFundsError(available=spent[0].value, needed=Sats(spent[0].value - rest + least))
+    transaction = Transaction(version=2, inputs=inputs, outputs=(TxOut(value=Sats(rest), script=script),))
+    return transaction.with_witness(0, (key.sign_input(transaction, 0, spent),))

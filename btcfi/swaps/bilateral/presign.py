@@ -190,9 +190,10 @@ def burn(
 ) -> Transaction:  # fmt: skip
     """Return BURN: the debtor's debit and RM/4 to nobody, everything else but the fee to its change.
 
-    coins: of the debtor's, each with its key; needed where it owes more than 3/4 of the required margin. replaces:
-    the fee of an earlier burn that waits, or of what conflicts with this one. There is always change: some nodes do not
-    relay a transaction that pays nobody. Raises SwapRefusedError for who owes nothing, InsufficientFundsError.
+    coins: of the debtor's, each with its key; needed where it owes more than 3/4 of the required margin. One that is
+    not confirmed has to be in the first burn that is sent: a replacement may add none. replaces: the fee of an earlier
+    burn that waits, or of what conflicts with this one. There is always change: some nodes do not relay a transaction
+    that pays nobody. Raises SwapRefusedError for who owes nothing, InsufficientFundsError.
     """
     debtor = graph.terms.owner_of(secret)
     if graph.owed(outcome.step).debtor is not debtor:

@@ -130,7 +130,8 @@ class SwapTerms:
         """Raise InvalidInputError for terms that nobody should sign, WrongAnnouncementError for another event's."""
         if not MIN_RELAY_FEE_RATE <= self.fee_cap <= MAX_FEE_RATE:
             raise InvalidInputError("fee cap", f"{self.fee_cap}", f"{MIN_RELAY_FEE_RATE} to {MAX_FEE_RATE} sat/kvB")
-        if self.required % LOT or self.required < (least := least_required(self.fee_cap)):
+        least = least_required(self.fee_cap)
+        if self.required % LOT or self.required < least:
             expected = f"whole lots of {LOT}, at least {least} for a fee cap of {self.fee_cap} sat/kvB"
             raise InvalidInputError("required margin", f"{self.required} sats", expected)
         if not max(_LEAST_TIME, self.end + self.least_window) <= self.lock <= MAX_U32 - RETURN_DAYS * DAY:

@@ -9,12 +9,13 @@ from btcfi import secp256k1
 from btcfi.adapters.chain.node import FeeTooLowError, InputsSpentError, NotFinalError, TxRejectedError
 from btcfi.adapters.chain.regtest.chain import Chain
 from btcfi.adapters.chain.regtest.rpc import Rpc
+from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.musig import SecretNonce, Session
 from btcfi.bitcoin.taproot import sighash
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.bitcoin.wallet import Coin
 from btcfi.swaps.bilateral import presign
-from btcfi.swaps.bilateral.graph import BURN_SCRIPT
+from btcfi.swaps.bilateral.graph import BURN_SCRIPT, build_cancel
 from btcfi.swaps.bilateral.terms import COSTS, DAY, Owner
 from btcfi.units import Height, Sats
 from tests.support.bilateral_swap import REQUIRED, SECRETS, WALLETS, Clock, FundedSwap, signed_at
@@ -71,6 +72,24 @@ def undo(swap, depth):
 
 def paid(transaction, owner):
     return sum(output.value for output in transaction.outputs if output.script == WALLETS[owner].script)
+
+
+# ---- before the week
+
+
+def test_a_funding_that_the_other_side_holds_back_until_the_price_is_near_is_cancelled_by_one_s_own_coin(wallet):
+    for first in (False, True):
+        swap = FundedSwap(wallet, LOSS, sent=False)
+        if first:
+            swap.node.send(swap.funding)
+        cancel = build_cancel(
+            swap.unsigned, TAKER, WALLETS[TAKER], script=WALLETS[TAKER].script, rate=SatsPerKvb(5_000)
+        )  # fmt: skip
+        swap.node.send(cancel)
+        swap.clock.mine()
+        assert is_mined(swap, cancel)
+        with pytest.raises(InputsSpentError):
+            swap.node.send(swap.funding)
 
 
 # ---- in time
@@ -174,14 +193,9 @@ def test_a_burn_is_mined_in_the_window_against_all_that_its_creditor_holds(walle
     assert is_mined(swap, released)
 
 
-def test_a_burner_raises_its_fee_by_its_own_change_and_by_unconfirmed_coins(wallet):
+def test_a_burner_raises_its_fee_by_its_own_change_and_by_coins_that_need_no_confirmation(wallet):
     swap = FundedSwap(wallet, LOSS)
     (coin, key), extra = swap.coins(TAKER, 300_000, 300_000)
-    first = swap.burn(rate=2)
-    swap.send_burn(first)
-    fee = Sats(183 * 2)
-    second = swap.burn(rate=20, replaces=fee)
-    swap.send_burn(second)
     # a version-2 coin that waits: a version-3 burn could not spend it
     before = Transaction(
         version=2,
@@ -190,14 +204,17 @@ def test_a_burner_raises_its_fee_by_its_own_change_and_by_unconfirmed_coins(wall
     )
     before = before.with_witness(0, [key.sign_input(before, 0, [coin.output])])
     swap.node.send(before)
-    waiting = Coin(outpoint=before.outpoint(0), output=before.outputs[0])
-    third = swap.burn(rate=200, replaces=Sats(183 * 20), coins=[(waiting, key), extra])
-    swap.send_burn(third)
-    pool = swap.node.pool()
-    assert third.txid in pool
-    assert not {first.txid, second.txid} & set(pool)
+    waiting = (Coin(outpoint=before.outpoint(0), output=before.outputs[0]), key)
+    burns, fee = [], Sats(0)
+    for rate, coins in ((2, [waiting]), (20, [waiting]), (200, [waiting, extra])):
+        burned = swap.burn(rate=rate, replaces=fee, coins=coins)
+        swap.send_burn(burned)
+        fee = Sats(burned.vsize * rate)
+        burns.append(burned.txid)
+        assert swap.node.pool_entry(burned.txid).fee == fee
+    assert not set(burns[:2]) & set(swap.node.pool())
     swap.clock.mine()
-    assert is_mined(swap, third)
+    assert is_mined(swap, burned)
 
 
 @pytest.mark.parametrize("step", [-WHOLE, WHOLE])

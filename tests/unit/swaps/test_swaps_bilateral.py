@@ -16,6 +16,7 @@ from btcfi.oracle.announcement import OracleEvent, WrongAnnouncementError, annou
 from btcfi.oracle.attestation import AlreadyAttestedError, WrongAttestationError, attest
 from btcfi.oracle.event_query import event_of as event_of_query
 from btcfi.oracle.event_query import query_of
+from btcfi.records import Refused
 from btcfi.swaps.bilateral import presign
 from btcfi.swaps.bilateral.graph import BURN_SCRIPT
 from btcfi.swaps.bilateral.grid import Prefix, ReturnGrid
@@ -89,8 +90,8 @@ def test_each_start_day_side_contract_rate_and_precision_is_an_event_of_its_own(
 
 def test_no_option_can_name_the_event_of_a_return_and_no_query_of_a_price_either():
     announcement = announce(ORACLES[0], event_of())
-    with pytest.raises(InvalidInputError):
-        read_announcements([encode_announcement(announcement)], "oracles")
+    with pytest.raises(Refused):
+        read_announcements([encode_announcement(announcement)])
     with pytest.raises(InvalidInputError):
         event_of_query(query_of(announcement.event))
     with pytest.raises(InvalidInputError):
