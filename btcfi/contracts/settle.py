@@ -28,6 +28,7 @@ from btcfi.contracts.execution import ANCHOR, CET_PATH, ExecutionPlan
 from btcfi.contracts.metadata import RecordType, record_script
 from btcfi.contracts.option import WrongSignatureError
 from btcfi.errors import InvalidInputError, RetryableError
+from btcfi.oracle.announcement import Announcement
 from btcfi.oracle.attestation import Attestation, check_attestation
 from btcfi.units import Hash32, Sats
 
@@ -85,11 +86,11 @@ def complete_cet(
     outcome that most oracles attest counts, and the threshold of them is used. Raises TooFewAttestationsError,
     WrongAttestationError, WrongAdaptorError, WrongSignatureError.
     """
-    outcome, subset, chosen = _agreeing(plan, attestations)
+    outcome, subset, chosen = agreeing_of(plan.announcements, plan.threshold, attestations)
     digits = plan.announcements[0].event.signed_digits
     bucket = bucket_of(plan.buckets, outcome, digits)
     length = plan.buckets[bucket].length
-    secret = _secret_of(chosen, length)
+    secret = secret_of(chosen, length)
     place = bucket * len(plan.subsets) + plan.subsets.index(subset)
     digest, parts = plan.sighash(bucket), {}
     keys = {"buyer": plan.contract.buyer_key, "seller": plan.contract.seller_key}
@@ -112,26 +113,30 @@ def complete_cet(
     )
 
 
-def _agreeing(
-    plan: ExecutionPlan, attestations: Sequence[Attestation]
+def agreeing_of(
+    announcements: Sequence[Announcement], threshold: int, attestations: Sequence[Attestation]
 ) -> tuple[int, tuple[int, ...], tuple[Attestation, ...]]:
-    places = {announcement.oracle_key: place for place, announcement in enumerate(plan.announcements)}
+    """Return the outcome that most oracles attest, the places of ``threshold`` of them, and their attestations.
+
+    Raises TooFewAttestationsError; WrongAttestationError for one that is not its oracle's.
+    """
+    places = {announcement.oracle_key: place for place, announcement in enumerate(announcements)}
     by_outcome: dict[int, dict[int, Attestation]] = {}
     for attestation in attestations:
         place = places.get(attestation.oracle_key)
         if place is None:
             continue  # an oracle of somebody else's contract
-        _check_once(attestation, plan.announcements[place])
+        _check_once(attestation, announcements[place])
         by_outcome.setdefault(attestation.outcome, {})[place] = attestation
     outcome, agreeing = max(by_outcome.items(), key=lambda item: len(item[1]), default=(0, {}))
-    if len(agreeing) < plan.threshold:
-        raise TooFewAttestationsError(agreeing=len(agreeing), threshold=plan.threshold)
-    subset = tuple(sorted(agreeing)[: plan.threshold])
+    if len(agreeing) < threshold:
+        raise TooFewAttestationsError(agreeing=len(agreeing), threshold=threshold)
+    subset = tuple(sorted(agreeing)[:threshold])
     return outcome, subset, tuple(agreeing[place] for place in subset)
 
 
 @lru_cache(maxsize=256)
-def _secret_of(chosen: tuple[Attestation, ...], length: int) -> bytes:
+def secret_of(chosen: tuple[Attestation, ...], length: int) -> bytes:
     """Return the sum of what these oracles have published of a prefix; options of one expiry share it."""
     secret = chosen[0].prefix_secret(length)
     for attestation in chosen[1:]:
