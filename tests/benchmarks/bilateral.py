@@ -13,7 +13,7 @@ from tests.support.bilateral_swap import SECRETS, START, attested, graph_of, sig
 def rows() -> list[Row]:
     """Measure a burn with change, and the set-up at both precisions, 2 of 3 oracles."""
     graph = graph_of()
-    outcome = attested(graph.terms, -51)
+    outcome = attested(graph.terms, 205)
     burned = swap_burn(graph, outcome, signed_at(graph, outcome.number))
     found = [Row(name="swaps.burn_vb", value=burned.vsize, unit="vB")]
     for digits, suffix in ((STANDARD_DIGITS, ""), (FINE_DIGITS, " (10 digits)")):

@@ -11,7 +11,7 @@ from btcfi.oracle.announcement import announce
 from btcfi.oracle.attestation import attest
 from btcfi.swaps.bilateral import presign
 from btcfi.swaps.bilateral.graph import Graph, build_funding, complete_funding, sign_funding
-from btcfi.swaps.bilateral.grid import STANDARD_DIGITS, return_event
+from btcfi.swaps.bilateral.grid import STANDARD_DIGITS, begins_with, return_event
 from btcfi.swaps.bilateral.terms import Owner, Party, SwapTerms, read_outcome
 from btcfi.swaps.contract import CONTRACTS, Rates
 from btcfi.swaps.returns import Side
@@ -61,12 +61,10 @@ def terms(
     return SwapTerms(**given | changes)
 
 
-def attested(made, step, *, oracles=(0, 1)):
-    """The outcome of a step, as these oracles attest it."""
-    number = made.grid.number(step)
-    return read_outcome(
-        made, {one: attest(ORACLES[one], made.announcements[one], number, Ledger()) for one in oracles}
-    )  # fmt: skip
+def attested(made, number, *, oracles=(0, 1)):
+    """The outcome, as these oracles attest it."""
+    said = [attest(ORACLES[one], made.announcements[one], number, Ledger()) for one in oracles]
+    return read_outcome(made, said)
 
 
 def signed(graph):
@@ -84,7 +82,7 @@ def signed_at(graph, number):
     def made(entries, key):
         return b"".join(
             key.presign(one.digest, graph.point(one.prefix, oracles))
-            if number >> (graph.terms.digits - one.prefix.length) == one.prefix.bits
+            if begins_with(number, one.prefix, graph.terms.grid)
             else bytes(ADAPTOR_SIZE)
             for one in entries
             for oracles in graph.terms.sets
@@ -104,7 +102,7 @@ def graph_of(made=None, *, txid=b"\x01" * 32):
 
 def swap_burn(graph, outcome, given, **changes):
     """BURN by the debtor, from its own wallet."""
-    debtor = graph.owed(outcome.step).debtor
+    debtor = graph.owed(outcome.number).debtor
     options = {"secret": SECRETS[debtor], "change_script": WALLETS[debtor].script, "rate": RATE}
     return presign.burn(graph, outcome, given[debtor.other], **options | changes)
 
@@ -115,7 +113,7 @@ class FundedSwap:
     Signed for one outcome alone: that is what the chain sees of it, and a hundredth of the time.
     """
 
-    def __init__(self, wallet, step, *, required=REQUIRED, oracles=(0, 1), sent=True, **changes):
+    def __init__(self, wallet, number, *, required=REQUIRED, oracles=(0, 1), sent=True, **changes):
         self.wallet, self.node = wallet, wallet.node
         clock = wallet.clock
         start = -(-clock.now // 60) * 60 + 3_600
@@ -131,14 +129,14 @@ class FundedSwap:
             self.terms, taker=sides[Owner.TAKER], provider=sides[Owner.PROVIDER], rate=SatsPerKvb(2_000)
         )
         self.graph = Graph(terms=self.terms, funding=funding.transaction.txid)
-        self.signed = signed_at(self.graph, self.terms.grid.number(step))
+        self.signed = signed_at(self.graph, number)
         now = UnixSeconds(clock.now)
         keys = {key.script: key for key in WALLETS.values()}
         witnesses = [sign_funding(self.terms, funding, owner, keys, now=now) for owner in Owner]
         self.funding = complete_funding(funding, witnesses[0] | witnesses[1])
         self.clock = clock
-        self.outcome = attested(self.terms, step, oracles=oracles)
-        self.debtor = self.graph.owed(step).debtor if self.graph.debt(step) else None
+        self.outcome = attested(self.terms, number, oracles=oracles)
+        self.debtor = self.graph.owed(number).debtor if self.graph.debt(number) else None
         if sent:
             self.node.send(self.funding)
             clock.mine()

@@ -1,4 +1,4 @@
-"""The transactions of a bilateral swap: its two margins, and every way to spend one.
+"""The transactions of a bilateral swap: who owes what, and every way to spend a margin.
 
 Sums are exact: a margin is what its spend pays out, plus its fee, to the satoshi, and no output is below dust.
 """
@@ -7,14 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 from btcfi import secp256k1
-from btcfi.bitcoin import script as op
-from btcfi.bitcoin import taproot
 from btcfi.bitcoin.fees import (
-    DUST_P2A,
     OVERHEAD_WEIGHT,
     P2TR_INPUT_WEIGHT,
     P2TR_OUTPUT_WEIGHT,
@@ -25,39 +21,20 @@ from btcfi.bitcoin.fees import (
 )
 from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.musig import KeyAggregate
-from btcfi.bitcoin.script import P2A_SCRIPT
-from btcfi.bitcoin.taproot import Leaf, TaprootOutput, taproot_output
-from btcfi.bitcoin.transaction import (
-    SEQUENCE_LOCKTIME,
-    SEQUENCE_RBF,
-    TRUC_VERSION,
-    OutPoint,
-    Transaction,
-    TxIn,
-    TxOut,
-)
+from btcfi.bitcoin.transaction import SEQUENCE_RBF, OutPoint, Transaction, TxIn, TxOut
 from btcfi.bitcoin.wallet import InsufficientFundsError
 from btcfi.bitcoin.witness import check_witness
 from btcfi.contracts.option import Contribution, change_of
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import DigitPoints
-from btcfi.swaps.bilateral.grid import Prefix
+from btcfi.swaps.bilateral.grid import Prefix, profit_at
 from btcfi.swaps.bilateral.terms import Owner, SwapTerms
-from btcfi.swaps.contract import burn_fee
-from btcfi.units import Hash32, Sats, Txid, UnixSeconds
-
-ANCHOR: Final = TxOut(value=DUST_P2A, script=P2A_SCRIPT)
-
-BURN_SCRIPT: Final = op.op_return(b"BTCFi burn")
-"""Where burned money goes: nobody can spend it, and everybody sees how much it is."""
-
-OUTPUTS: Final = {Owner.TAKER: 0, Owner.PROVIDER: 1}
-"""Of the funding: each margin's place."""
+from btcfi.units import Sats, Txid, UnixSeconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Debt:
-    """Who owes what at one step."""
+    """Who owes what at one return."""
 
     debtor: Owner
     amount: Sats
@@ -70,108 +47,57 @@ class Graph:
 
     terms: SwapTerms
     funding: Txid
+    """Its outputs begin with the taker's margin and the provider's."""
     _points: list[DigitPoints] = field(init=False, repr=False, compare=False, default_factory=list)
 
-    # ---- the margins
-
-    @cached_property
-    def both(self) -> Leaf:
-        """The leaf of both signatures, the same in each margin: what is pre-signed spends it."""
-        taker, provider = (op.push(self.terms.party(owner).xonly) for owner in Owner)
-        return Leaf(script=taker + bytes([op.OP_CHECKSIGVERIFY]) + provider + bytes([op.OP_CHECKSIG]))
-
-    def own(self, owner: Owner) -> Leaf:
-        """Return the leaf by which an owner takes its margin back alone, nine days after the settlement time."""
-        lock = op.push_number(self.terms.return_time) + bytes([op.OP_CHECKLOCKTIMEVERIFY, op.OP_DROP])
-        return Leaf(script=lock + op.push(self.terms.party(owner).xonly) + bytes([op.OP_CHECKSIG]))
-
-    @cached_property
-    def outputs(self) -> dict[Owner, TaprootOutput]:
-        """Each margin's Taproot output; its key path is both parties' MuSig2 key, taker's first."""
-        internal = self.key_path().xonly
-        return {owner: taproot_output(internal, (self.both, self.own(owner))) for owner in Owner}
-
-    def key_path(self, owner: Owner | None = None) -> KeyAggregate:
-        """Return the aggregate of both keys; with the tweak of a margin, the one that signs for that margin."""
-        aggregate = KeyAggregate([self.terms.taker.key, self.terms.provider.key])
-        if owner is not None:
-            aggregate.taproot_tweak(self.outputs[owner].root)
-        return aggregate
-
-    def margin(self, owner: Owner) -> TxOut:
-        """Return a margin as an output."""
-        return TxOut(value=self.terms.margin, script=self.outputs[owner].script)
-
     def outpoint(self, owner: Owner) -> OutPoint:
-        """Return where it is."""
-        return OutPoint(txid=self.funding, index=OUTPUTS[owner])
+        """Return where a margin is."""
+        return OutPoint(txid=self.funding, index=self.terms.margins[owner].owner)
 
-    # ---- what an outcome means
+    def debt(self, outcome: int) -> Debt | None:
+        """Return who owes what at a return; None where nothing is owed: both are released, and nobody can burn.
 
-    def debt(self, step: int) -> Debt | None:
-        """Return who owes what at a step; None where nothing is owed: both are released, and nobody can burn."""
-        profit = self.terms.grid.profit(step, self.terms.required)
+        Raises InvalidInputError for a number of more digits.
+        """
+        profit = profit_at(self.terms.grid, outcome, self.terms.required)
         if not profit:
             return None
         return Debt(debtor=Owner.TAKER if profit < 0 else Owner.PROVIDER, amount=Sats(abs(profit)))
 
-    def burned(self, step: int) -> Sats:
-        """Return what a burn destroys at a step: the debit, and a quarter of the required margin. InvalidInputError."""
-        return Sats(self.owed(step).amount + burn_fee(self.terms.required))
-
-    def owed(self, step: int) -> Debt:
+    def owed(self, outcome: int) -> Debt:
         """Return who owes what. Raises InvalidInputError where nothing is owed."""
-        if (debt := self.debt(step)) is None:
+        if (debt := self.debt(outcome)) is None:
             raise InvalidInputError("return", "nothing is owed by anybody", "one at which a party owes")
         return debt
 
-    # ---- the transactions
+    def settle(self, outcome: int) -> Transaction:
+        """Return SETTLE of the debtor's margin, not signed: the debit to the creditor, the rest back.
 
-    def settle(self, step: int) -> Transaction:
-        """Return SETTLE, not signed: the debit to the creditor, the rest back, an anchor, its own fee of 1,000 sats.
-
-        Version 3, and no block holds it before the settlement time. Raises InvalidInputError where nothing is owed.
+        Raises InvalidInputError where nothing is owed.
         """
-        debt = self.owed(step)
+        debt = self.owed(outcome)
         parts = {debt.debtor.other: debt.amount, debt.debtor: Sats(self.terms.required - debt.amount)}
         paid = [TxOut(value=part, script=self.terms.party(owner).script) for owner, part in parts.items() if part]
-        return Transaction(
-            version=TRUC_VERSION,
-            inputs=(TxIn(outpoint=self.outpoint(debt.debtor), sequence=SEQUENCE_LOCKTIME),),
-            outputs=(*paid, ANCHOR),
-            lock_time=self.terms.lock,
-        )
+        return self.terms.margins[debt.debtor].settle(self.outpoint(debt.debtor), paid)
 
-    def burn(self, step: int) -> Transaction:
-        """Return what the creditor commits to of BURN: input 0 and output 0, which pays nobody.
+    def burn(self, outcome: int) -> Transaction:
+        """Return what the creditor commits to of BURN: input 0, and output 0, which pays nobody.
 
         Version 2: the debtor may add unconfirmed coins of version 2. Raises InvalidInputError where nothing is owed.
         """
-        gone = TxOut(value=self.burned(step), script=BURN_SCRIPT)
-        spends = TxIn(outpoint=self.outpoint(self.owed(step).debtor), sequence=SEQUENCE_RBF)
-        return Transaction(version=2, inputs=(spends,), outputs=(gone,))
+        debt = self.owed(outcome)
+        return self.terms.margins[debt.debtor].burn(self.outpoint(debt.debtor), debt.amount)
 
     def release(self, owner: Owner, fee: Sats) -> Transaction:
-        """Return RELEASE, not signed: a margin whole to its owner. Raises InsufficientFundsError for too large a fee.
+        """Return RELEASE, not signed: a margin whole to its owner; the counterparty has committed to the input alone.
 
-        The counterparty has committed to the input alone.
+        Raises InvalidInputError for a fee that leaves dust.
         """
-        return self._back(owner, fee, SEQUENCE_RBF, 0)
+        return self.terms.margins[owner].release(self.outpoint(owner), self.terms.party(owner).script, fee)
 
     def give_back(self, owner: Owner, fee: Sats) -> Transaction:
         """Return RETURN, not signed: a margin whole to its owner, nine days after the settlement time."""
-        return self._back(owner, fee, SEQUENCE_RBF, self.terms.return_time)
-
-    def _back(self, owner: Owner, fee: Sats, sequence: int, lock_time: int) -> Transaction:
-        script, rest = self.terms.party(owner).script, self.terms.margin - fee
-        if rest < dust_limit(script):
-            raise InsufficientFundsError(available=self.terms.margin, needed=Sats(fee + dust_limit(script)))
-        return Transaction(
-            version=2,
-            inputs=(TxIn(outpoint=self.outpoint(owner), sequence=sequence),),
-            outputs=(TxOut(value=Sats(rest), script=script),),
-            lock_time=lock_time,
-        )
+        return self.terms.margins[owner].returned(self.outpoint(owner), self.terms.party(owner).script, fee)
 
     def close(self, profit: int, fee: Sats) -> Transaction:
         """Return the transaction by which both close together, not signed: both margins, at any profit of the taker.
@@ -181,11 +107,11 @@ class Graph:
         """
         if abs(profit) > self.terms.required:
             raise InvalidInputError("profit", f"{profit} sats", f"at most {self.terms.required} sats either way")
-        margin, half = self.terms.margin, fee // 2
+        margin, half = self.terms.margins[Owner.TAKER].value, fee // 2
         parts = {Owner.TAKER: margin + profit - half, Owner.PROVIDER: margin - profit - (fee - half)}
         for owner, part in parts.items():
             if part < dust_limit(self.terms.party(owner).script):
-                raise InsufficientFundsError(available=self.terms.margin, needed=fee)
+                raise InsufficientFundsError(available=margin, needed=fee)
         return Transaction(
             version=2,
             inputs=tuple(TxIn(outpoint=self.outpoint(owner), sequence=SEQUENCE_RBF) for owner in Owner),
@@ -194,30 +120,19 @@ class Graph:
             ),
         )
 
-    # ---- what is signed
-
-    def digest(
-        self, transaction: Transaction, owner: Owner, hash_type: int = 0, *, leaf: Leaf | None = None,
-        spent: Sequence[TxOut] = (),
-    ) -> Hash32:  # fmt: skip
-        """Return the signature hash of input 0, which spends a margin by the leaf of both, or by another.
-
-        spent: what all inputs spend, where there are more.
-        """
-        hashed = taproot.leaf_hash((leaf or self.both).script)
-        return taproot.sighash(transaction, 0, spent or [self.margin(owner)], hash_type=hash_type, leaf=hashed)
+    def key_path(self, owner: Owner) -> KeyAggregate:
+        """Return the aggregate of both keys that signs for a margin by its key path."""
+        margin = self.terms.margins[owner]
+        aggregate = KeyAggregate(margin.keys)
+        aggregate.taproot_tweak(margin.taproot.root)
+        return aggregate
 
     def point(self, prefix: Prefix, oracles: Sequence[int]) -> Any:  # noqa: ANN401 - cffi has no types
         """Return the adaptor point of some first digits for a set of oracles, in libsecp256k1's form."""
         if not self._points:
             self._points.extend(DigitPoints(announcement=one) for one in self.terms.announcements)
-        points = [self._points[place].of_prefix(prefix.bits, prefix.length) for place in oracles]
+        points = [self._points[place].of_prefix(*prefix) for place in oracles]
         return points[0] if len(points) == 1 else secp256k1.sum_points(points)
-
-    def witness(self, owner: Owner, signatures: Mapping[Owner, bytes]) -> tuple[bytes, ...]:
-        """Return the witness that spends a margin by the leaf of both."""
-        block = self.outputs[owner].control_block(self.both)
-        return (signatures[Owner.PROVIDER], signatures[Owner.TAKER], self.both.script, block)
 
 
 # ---- the funding
@@ -254,18 +169,17 @@ def build_funding(
     coins = taker.coins + provider.coins
     if len({coin.outpoint for coin in coins}) != len(coins):
         raise InvalidInputError("funding inputs", "one outpoint is named twice", "each outpoint once")
-    weight = OVERHEAD_WEIGHT // 2 + P2TR_OUTPUT_WEIGHT
+    weight, margins = OVERHEAD_WEIGHT // 2 + P2TR_OUTPUT_WEIGHT, terms.margins
     change = [
         output
-        for side in (taker, provider)
-        for output in change_of(side, amount=terms.margin, weight=weight, rate=rate)[0]
+        for owner, side in ((Owner.TAKER, taker), (Owner.PROVIDER, provider))
+        for output in change_of(side, amount=margins[owner].value, weight=weight, rate=rate)[0]
     ]
-    graph = Graph(terms=terms, funding=Txid(bytes(32)))
     return SwapFunding(
         transaction=Transaction(
             version=2,
             inputs=tuple(TxIn(outpoint=coin.outpoint, sequence=SEQUENCE_RBF) for coin in coins),
-            outputs=(*(graph.margin(owner) for owner in OUTPUTS), *change),
+            outputs=(*(margins[owner].txout for owner in Owner), *change),
         ),
         spent=tuple(coin.output for coin in coins),
         taker_inputs=len(taker.coins),

@@ -24,21 +24,19 @@ from typing import Final
 from btcfi import secp256k1
 from btcfi.bitcoin import adaptor
 from btcfi.bitcoin.adaptor import ADAPTOR_SIZE, AdaptorKey, WrongAdaptorError
-from btcfi.bitcoin.fees import SatsPerKvb, dust_limit, fee_for, replacement_fee
+from btcfi.bitcoin.fees import SatsPerKvb, fee_for, replacement_fee
 from btcfi.bitcoin.keys import TaprootKey
-from btcfi.bitcoin.taproot import SIGHASH_ANYONECANPAY, SIGHASH_NONE, SIGHASH_SINGLE
-from btcfi.bitcoin.transaction import SEQUENCE_RBF, Transaction, TxIn, TxOut
-from btcfi.bitcoin.wallet import Coin, InsufficientFundsError
+from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
+from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts.option import WrongSignatureError
+from btcfi.contracts.settle import secret_of
 from btcfi.errors import InvalidInputError
 from btcfi.swaps.bilateral.graph import Graph
-from btcfi.swaps.bilateral.grid import Prefix
+from btcfi.swaps.bilateral.grid import Prefix, begins_with, buckets, owes_nothing
 from btcfi.swaps.bilateral.terms import Outcome, Owner
 from btcfi.swaps.errors import Guard, SwapRefusedError
+from btcfi.swaps.onchain import BURN_TYPE, RELEASE_TYPE
 from btcfi.units import Hash32, Sats, UnixSeconds
-
-BURN_TYPE: Final = SIGHASH_SINGLE | SIGHASH_ANYONECANPAY
-RELEASE_TYPE: Final = SIGHASH_NONE | SIGHASH_ANYONECANPAY
 
 NOTHING: Final = Sats(0)
 
@@ -47,16 +45,16 @@ _SIGNATURE: Final = bytes(64)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Presignatures:
-    """What one side signs before the week: pre-signatures of 65 bytes each, by step or prefix, then by set of oracles.
+    """What one side signs before the week: pre-signatures of 65 bytes, by return or prefix, then by set of oracles.
 
-    Steps ascend, the one at which nothing is owed left out.
+    Returns ascend, the one at which nothing is owed left out.
     """
 
     settle: bytes
     burn: bytes
-    """Of the steps at which the signer is the creditor."""
+    """Of the returns at which the signer is the creditor."""
     release: bytes
-    """Of the counterparty's margin, for each prefix of ``ReturnGrid.free``."""
+    """Of the counterparty's margin, for each prefix of ``grid.owes_nothing``."""
 
     @property
     def count(self) -> int:
@@ -74,24 +72,25 @@ class _Entry:
 
 
 def _settles(graph: Graph) -> Iterator[_Entry]:
-    for step in graph.terms.grid.steps:
-        if debt := graph.debt(step):
-            digest = graph.digest(graph.settle(step), debt.debtor)
-            yield _Entry(name=f"SETTLE at step {step}", digest=digest, prefix=graph.terms.grid.prefix(step))
+    for outcome, prefix in buckets(graph.terms.grid):
+        if debt := graph.debt(outcome):
+            digest = graph.terms.margins[debt.debtor].digest(graph.settle(outcome))
+            yield _Entry(name=f"SETTLE at return {outcome}", digest=digest, prefix=prefix)
 
 
 def _burns(graph: Graph, creditor: Owner) -> Iterator[_Entry]:
-    for step in graph.terms.grid.steps:
-        if (debt := graph.debt(step)) and debt.debtor is creditor.other:
-            digest = graph.digest(graph.burn(step), debt.debtor, BURN_TYPE)
-            yield _Entry(name=f"BURN at step {step}", digest=digest, prefix=graph.terms.grid.prefix(step))
+    margin = graph.terms.margins[creditor.other]
+    for outcome, prefix in buckets(graph.terms.grid):
+        if (debt := graph.debt(outcome)) and debt.debtor is creditor.other:
+            digest = margin.digest(graph.burn(outcome), hash_type=BURN_TYPE)
+            yield _Entry(name=f"BURN at return {outcome}", digest=digest, prefix=prefix)
 
 
 def _releases(graph: Graph, owner: Owner) -> Iterator[_Entry]:
-    digest = graph.digest(graph.release(owner, NOTHING), owner, RELEASE_TYPE)
-    for prefix in graph.terms.grid.free(taker=owner is Owner.TAKER):
-        name = f"RELEASE of the {owner}'s margin at {prefix.bits:0{prefix.length}b}"
-        yield _Entry(name=name, digest=digest, prefix=prefix)
+    digest = graph.terms.margins[owner].digest(graph.release(owner, NOTHING), hash_type=RELEASE_TYPE)
+    for bits, length in owes_nothing(graph.terms.grid, taker=owner is Owner.TAKER):
+        name = f"RELEASE of the {owner}'s margin at {bits:0{length}b}"
+        yield _Entry(name=name, digest=digest, prefix=(bits, length))
 
 
 def _entries(graph: Graph, signer: Owner) -> tuple[list[_Entry], list[_Entry], list[_Entry]]:
@@ -141,16 +140,20 @@ def _one(signed: bytes, place: int) -> bytes:
 def _adapted(graph: Graph, outcome: Outcome, entries: Iterator[_Entry], signed: bytes, signer: Owner) -> bytes:
     """Return the signature that the outcome completes: of the entry whose digits it begins with."""
     for number, entry in enumerate(entries):
-        prefix = entry.prefix
-        if outcome.number >> (graph.terms.digits - prefix.length) == prefix.bits:
+        if begins_with(outcome.number, entry.prefix, graph.terms.grid):
             sets = graph.terms.sets
-            made = adaptor.adapt(
-                _one(signed, number * len(sets) + sets.index(outcome.oracles)), outcome.secret(prefix.length)
-            )
+            one = _one(signed, number * len(sets) + sets.index(outcome.oracles))
+            made = adaptor.adapt(one, secret_of(outcome.attestations, entry.prefix[1]))
             if not secp256k1.schnorr_verify(graph.terms.party(signer).xonly, entry.digest, made):
                 raise WrongSignatureError(party=signer, what=entry.name)
             return made
-    raise InvalidInputError("return", f"step {outcome.step}", "one at which this was signed")
+    raise InvalidInputError("return", f"{outcome.number}", "one at which this was signed")
+
+
+def _by_both(graph: Graph, transaction: Transaction, owner: Owner, signatures: Mapping[Owner, bytes]) -> Transaction:
+    """Return a margin's spend with both sides' signatures."""
+    witness = graph.terms.margins[owner].witness([signatures[one] for one in Owner])
+    return transaction.with_witness(0, witness)
 
 
 # ---- after the attestation
@@ -161,24 +164,21 @@ def settle(graph: Graph, outcome: Outcome, signed: Mapping[Owner, Presignatures]
 
     Raises InvalidInputError where nothing is owed, WrongSignatureError.
     """
-    transaction = graph.settle(outcome.step)
-    signatures = {
-        owner: _adapted(graph, outcome, _settles(graph), signed[owner].settle, owner) for owner in Owner
-    }  # fmt: skip
-    return transaction.with_witness(0, graph.witness(graph.owed(outcome.step).debtor, signatures))
+    transaction, debtor = graph.settle(outcome.number), graph.owed(outcome.number).debtor
+    signatures = {owner: _adapted(graph, outcome, _settles(graph), signed[owner].settle, owner) for owner in Owner}
+    return _by_both(graph, transaction, debtor, signatures)
 
 
 def release(graph: Graph, outcome: Outcome, theirs: Presignatures, *, secret: bytes, rate: SatsPerKvb) -> Transaction:
     """Return RELEASE of the margin of the secret's owner, who owes nothing. Raises SwapRefusedError where it does."""
     owner = graph.terms.owner_of(secret)
-    if (debt := graph.debt(outcome.step)) and debt.debtor is owner:
+    if (debt := graph.debt(outcome.number)) and debt.debtor is owner:
         raise SwapRefusedError(Guard.NOT_A_SIDE, f"the {owner} owes {debt.amount} sats", "who owes nothing")
-    theirs_made = _adapted(graph, outcome, _releases(graph, owner), theirs.release, owner.other)
-    theirs_made += bytes([RELEASE_TYPE])
+    finished = _adapted(graph, outcome, _releases(graph, owner), theirs.release, owner.other) + bytes([RELEASE_TYPE])
 
     def signed(transaction: Transaction) -> Transaction:
-        mine = secp256k1.schnorr_sign(secret, graph.digest(transaction, owner))
-        return transaction.with_witness(0, graph.witness(owner, {owner: mine, owner.other: theirs_made}))
+        mine = secp256k1.schnorr_sign(secret, graph.terms.margins[owner].digest(transaction))
+        return _by_both(graph, transaction, owner, {owner: mine, owner.other: finished})
 
     fee = fee_for(signed(graph.release(owner, NOTHING)).vsize, rate)
     return signed(graph.release(owner, fee))
@@ -195,44 +195,35 @@ def burn(
     burn that waits, or of what conflicts with this one. There is always change: some nodes do not relay a transaction
     that pays nobody. Raises SwapRefusedError for who owes nothing, InsufficientFundsError.
     """
-    debtor = graph.terms.owner_of(secret)
-    if graph.owed(outcome.step).debtor is not debtor:
+    debtor, debt = graph.terms.owner_of(secret), graph.owed(outcome.number)
+    if debt.debtor is not debtor:
         raise SwapRefusedError(Guard.NOT_A_SIDE, f"the {debtor} owes nothing", "the debtor")
-    theirs_made = _adapted(graph, outcome, _burns(graph, debtor.other), theirs.burn, debtor.other) + bytes([BURN_TYPE])
-    template = graph.burn(outcome.step)
-    spent = (graph.margin(debtor), *(coin.output for coin, _ in coins))
-    inputs = tuple(TxIn(outpoint=coin.outpoint, sequence=SEQUENCE_RBF) for coin, _ in coins)
-    available = sum(one.value for one in spent) - template.outputs[0].value
-
-    def made(change: int) -> Transaction:
-        paid = TxOut(value=Sats(change), script=change_script)
-        return replace(template, inputs=(*template.inputs, *inputs), outputs=(*template.outputs, paid))
+    finished = _adapted(graph, outcome, _burns(graph, debtor.other), theirs.burn, debtor.other) + bytes([BURN_TYPE])
+    margin, added = graph.terms.margins[debtor], [coin for coin, _ in coins]
+    spent = (margin.txout, *(coin.output for coin in added))
 
     def signed(transaction: Transaction, mine: bytes, others: Sequence[bytes]) -> Transaction:
-        witness = graph.witness(debtor, {debtor: mine, debtor.other: theirs_made})
-        transaction = transaction.with_witness(0, witness)
+        transaction = _by_both(graph, transaction, debtor, {debtor: mine, debtor.other: finished})
         for index, one in enumerate(others, start=1):
             transaction = transaction.with_witness(index, (one,))
         return transaction
 
-    vsize = signed(made(0), _SIGNATURE, [_SIGNATURE] * len(coins)).vsize
+    part, change = graph.burn(outcome.number), TxOut(value=NOTHING, script=change_script)
+    inputs = (*part.inputs, *(TxIn(outpoint=coin.outpoint) for coin in added))
+    sized = replace(part, inputs=inputs, outputs=(*part.outputs, change))
+    vsize = signed(sized, _SIGNATURE, [_SIGNATURE] * len(coins)).vsize
     fee = replacement_fee(old_fee=replaces, vsize=vsize, rate=rate) if replaces else fee_for(vsize, rate)
-    if (change := available - fee) < (least := dust_limit(change_script)):
-        needed = template.outputs[0].value + fee + least
-        raise InsufficientFundsError(available=Sats(sum(one.value for one in spent)), needed=Sats(needed))
-    transaction = made(change)
+    transaction = margin.burn_with_change(
+        graph.outpoint(debtor), debt.amount, added=added, change_script=change_script, fee=fee
+    )  # fmt: skip
     others = [key.sign_input(transaction, index, spent) for index, (_, key) in enumerate(coins, start=1)]
-    mine = secp256k1.schnorr_sign(secret, graph.digest(transaction, debtor, spent=spent))
+    mine = secp256k1.schnorr_sign(secret, margin.digest(transaction, added=spent[1:]))
     return signed(transaction, mine, others)
 
 
 def give_back(graph: Graph, *, secret: bytes, rate: SatsPerKvb) -> Transaction:
     """Return RETURN: a margin to its owner, who needs nobody for it nine days after the settlement time."""
     owner = graph.terms.owner_of(secret)
-    leaf, output = graph.own(owner), graph.outputs[owner]
-
-    def signed(transaction: Transaction) -> Transaction:
-        made = secp256k1.schnorr_sign(secret, graph.digest(transaction, owner, leaf=leaf))
-        return transaction.with_witness(0, (made, leaf.script, output.control_block(leaf)))
-
-    return signed(graph.give_back(owner, fee_for(signed(graph.give_back(owner, NOTHING)).vsize, rate)))
+    margin = graph.terms.margins[owner]
+    fee = fee_for(margin.sign_return(graph.give_back(owner, NOTHING), secret).vsize, rate)
+    return margin.sign_return(graph.give_back(owner, fee), secret)

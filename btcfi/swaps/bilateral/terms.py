@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -11,27 +11,18 @@ from math import comb
 from typing import Final
 
 from btcfi import secp256k1
-from btcfi.bitcoin.fees import DUST_P2A, MAX_FEE_RATE, MIN_RELAY_FEE_RATE, SatsPerKvb, fee_for
+from btcfi.bitcoin.fees import MAX_FEE_RATE, MIN_RELAY_FEE_RATE, SatsPerKvb, fee_for
 from btcfi.bitcoin.script import is_known_program
+from btcfi.contracts.settle import agreeing_of
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import NO_PROGRAM, Announcement, OracleEvent, check_announcement
-from btcfi.oracle.attestation import Attestation, check_attestation
-from btcfi.swaps.bilateral.grid import STANDARD_DIGITS, ReturnGrid, return_event
+from btcfi.oracle.attestation import Attestation
+from btcfi.swaps.bilateral.grid import STANDARD_DIGITS, return_event
 from btcfi.swaps.contract import LOT, Rates, SwapContract
 from btcfi.swaps.errors import Guard, SwapRefusedError
+from btcfi.swaps.onchain import MarginOutput, ReturnGrid
 from btcfi.swaps.returns import Side
-from btcfi.units import MAX_U32, Hash32, Sats, Slot, UnixSeconds
-
-DAY: Final = 86_400
-
-RETURN_DAYS: Final = 9
-"""After the settlement time: an ordinary week after a Tuesday's holiday has eight days. Source: the appendix, C18."""
-
-SETTLE_FEE: Final = Sats(1_000)
-"""Each margin carries its settlement's own fee: it is relayed alone, and stays payable when its child is evicted."""
-
-COSTS: Final = Sats(DUST_P2A + SETTLE_FEE)
-"""What a margin output holds beyond the required margin."""
+from btcfi.units import Hash32, Sats, Slot, UnixSeconds
 
 LEAST_WINDOW: Final = 4 * 3_600
 """Seconds from the price to the settlement time. The chain's median time lags: it opens about an hour later still."""
@@ -47,9 +38,6 @@ _SHARE: Final = 4 * 10
 
 MAX_SETS: Final = 35
 """Sets of oracles that can settle, 4 of 7: each is a signature a bucket, 50,000 in all at ten digits."""
-
-_LEAST_TIME: Final = 500_000_000
-"""Below it an nLockTime is a height. Source: BIP65."""
 
 _KEY_SIZE: Final = 33
 
@@ -134,13 +122,12 @@ class SwapTerms:
         if self.required % LOT or self.required < least:
             expected = f"whole lots of {LOT}, at least {least} for a fee cap of {self.fee_cap} sat/kvB"
             raise InvalidInputError("required margin", f"{self.required} sats", expected)
-        if not max(_LEAST_TIME, self.end + self.least_window) <= self.lock <= MAX_U32 - RETURN_DAYS * DAY:
+        if self.lock < self.end + self.least_window:
             raise InvalidInputError(
                 "settlement time", f"{self.lock}", f"at least {self.least_window} s after the price of {self.end}"
             )
-        if self.taker.xonly == self.provider.xonly:
-            raise InvalidInputError("keys", "the taker's and the provider's are the same", "two keys")
         self._check_oracles()
+        _ = self.margins  # their own bounds
 
     def _check_oracles(self) -> None:
         count = len(self.announcements)
@@ -159,9 +146,9 @@ class SwapTerms:
             program=self.program, digits=self.digits,
         )  # fmt: skip
 
-    @property
+    @cached_property
     def grid(self) -> ReturnGrid:
-        """The steps of the return."""
+        """The returns that can be attested."""
         return ReturnGrid(digits=self.digits)
 
     @property
@@ -169,15 +156,14 @@ class SwapTerms:
         """The sets of oracles that can settle, in the order of their signatures."""
         return tuple(combinations(range(len(self.announcements)), self.threshold))
 
-    @property
-    def return_time(self) -> UnixSeconds:
-        """From when on each takes its own margin back alone."""
-        return UnixSeconds(self.lock + RETURN_DAYS * DAY)
-
-    @property
-    def margin(self) -> Sats:
-        """The value of each margin output."""
-        return Sats(self.required + COSTS)
+    @cached_property
+    def margins(self) -> dict[Owner, MarginOutput]:
+        """Each side's margin as an output; the taker's key comes first in both."""
+        keys = (self.taker.key, self.provider.key)
+        return {
+            owner: MarginOutput(keys=keys, owner=place, required=self.required, lock=self.lock)
+            for place, owner in enumerate(Owner)
+        }
 
     def party(self, owner: Owner) -> Party:
         """Return one side."""
@@ -205,34 +191,16 @@ class Outcome:
     """What enough oracles have attested."""
 
     number: int
-    step: int
-    """Of the grid; the taker's."""
     oracles: tuple[int, ...]
     """Their places: one of ``SwapTerms.sets``."""
     attestations: tuple[Attestation, ...]
-
-    def secret(self, length: int) -> bytes:
-        """Return the secret that completes what is pre-signed under the first ``length`` digits."""
-        total = self.attestations[0].prefix_secret(length)
-        for one in self.attestations[1:]:
-            total = secp256k1.scalar_add(total, one.prefix_secret(length))
-        return total
+    """Theirs."""
 
 
-def read_outcome(terms: SwapTerms, attested: Mapping[int, Attestation]) -> Outcome:
-    """Return the outcome of the first set of oracles that agree.
+def read_outcome(terms: SwapTerms, attested: Sequence[Attestation]) -> Outcome:
+    """Return the outcome that most oracles attest, once enough do.
 
-    attested: by the oracle's place. Raises WrongAttestationError for one that is not the oracle's, SwapRefusedError
-    where no set agrees yet.
+    Raises TooFewAttestationsError, WrongAttestationError for one that is not its oracle's.
     """
-    for place, one in attested.items():
-        check_attestation(one, terms.announcements[place])
-    for places in terms.sets:
-        given = [attested[place] for place in places if place in attested]
-        if len(given) == len(places) and len({one.outcome for one in given}) == 1:
-            number = given[0].outcome
-            return Outcome(
-                number=number, step=terms.grid.step_of(number), oracles=places, attestations=tuple(given)
-            )  # fmt: skip
-    problem = f"{len(attested)} of {len(terms.announcements)} oracles have attested"
-    raise SwapRefusedError(Guard.NOT_COMPUTED, problem, f"{terms.threshold} that agree on one return")
+    number, oracles, agreeing = agreeing_of(terms.announcements, terms.threshold, attested)
+    return Outcome(number=number, oracles=oracles, attestations=agreeing)

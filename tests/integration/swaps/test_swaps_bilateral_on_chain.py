@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from btcfi import secp256k1
 from btcfi.adapters.chain.node import FeeTooLowError, InputsSpentError, NotFinalError, TxRejectedError
 from btcfi.adapters.chain.regtest.chain import Chain
 from btcfi.adapters.chain.regtest.rpc import Rpc
@@ -15,8 +14,10 @@ from btcfi.bitcoin.taproot import sighash
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.bitcoin.wallet import Coin
 from btcfi.swaps.bilateral import presign
-from btcfi.swaps.bilateral.graph import BURN_SCRIPT, build_cancel
-from btcfi.swaps.bilateral.terms import COSTS, DAY, Owner
+from btcfi.swaps.bilateral.graph import build_cancel
+from btcfi.swaps.bilateral.grid import profit_at
+from btcfi.swaps.bilateral.terms import Owner
+from btcfi.swaps.onchain import BURN_SCRIPT, RETURN_SECONDS, burned_by
 from btcfi.units import Height, Sats
 from tests.support.bilateral_swap import REQUIRED, SECRETS, WALLETS, Clock, FundedSwap, signed_at
 from tests.support.chain import KINDS, Wallet, real_node
@@ -25,8 +26,9 @@ from tests.support.little_chain import InProcessNode
 pytestmark = pytest.mark.integration
 
 TAKER, PROVIDER = Owner
-LOSS, GAIN, WHOLE = -73, 100, 255
-"""Steps of the taker's profit."""
+NOTHING, LOSS, GAIN = 256, 183, 356
+ALL_LOST, ALL_WON = 1, 511
+"""Returns of the taker's, as they are attested."""
 NOW = 1_700_000_000
 """In the past: the kernel's own clock refuses blocks of the future."""
 
@@ -95,14 +97,14 @@ def test_a_funding_that_the_other_side_holds_back_until_the_price_is_near_is_can
 # ---- in time
 
 
-@pytest.mark.parametrize("step", [LOSS, GAIN])
-def test_after_the_settlement_time_the_debit_goes_to_the_creditor_and_the_other_margin_back_at_once(wallet, step):
-    swap = FundedSwap(wallet, step)
-    debtor, owed = swap.debtor, swap.graph.owed(step).amount
+@pytest.mark.parametrize("number", [LOSS, GAIN])
+def test_after_the_settlement_time_the_debit_goes_to_the_creditor_and_the_other_margin_back_at_once(wallet, number):
+    swap = FundedSwap(wallet, number)
+    debtor, owed = swap.debtor, swap.graph.owed(number).amount
     released = swap.release(debtor.other)
     swap.node.send(released)
     swap.clock.mine()
-    assert paid(released, debtor.other) == REQUIRED + COSTS - 162 * 5
+    assert paid(released, debtor.other) == REQUIRED + 1_240 - 162 * 5
     settlement = swap.settle()
     with pytest.raises(NotFinalError):
         swap.node.send(settlement)
@@ -115,7 +117,7 @@ def test_after_the_settlement_time_the_debit_goes_to_the_creditor_and_the_other_
 
 def test_another_return_s_settlement_and_release_cannot_be_finished_with_this_attestation(wallet):
     swap = FundedSwap(wallet, LOSS)
-    other = replace(swap.outcome, step=LOSS - 20, number=swap.terms.grid.number(LOSS - 20))
+    other = replace(swap.outcome, number=LOSS - 20)
     swap.signed = signed_at(swap.graph, other.number)
     with pytest.raises(presign.WrongSignatureError):
         presign.settle(swap.graph, other, swap.signed)
@@ -128,7 +130,7 @@ def test_another_return_s_settlement_and_release_cannot_be_finished_with_this_at
 
 
 def test_where_nothing_is_owed_both_margins_go_back_at_once(wallet):
-    swap = FundedSwap(wallet, 0)
+    swap = FundedSwap(wallet, NOTHING)
     both = [swap.release(owner) for owner in Owner]
     swap.node.send_many(both)
     swap.clock.mine()
@@ -138,8 +140,8 @@ def test_where_nothing_is_owed_both_margins_go_back_at_once(wallet):
 def test_both_close_together_by_one_signature_each_and_until_it_is_mined_the_debtor_may_burn(wallet):
     swap = FundedSwap(wallet, LOSS)
     graph = swap.graph
-    closed = graph.close(graph.terms.grid.profit(LOSS, REQUIRED), Sats(1_000))
-    spent = [graph.margin(owner) for owner in Owner]
+    closed = graph.close(profit_at(graph.terms.grid, LOSS, REQUIRED), Sats(1_000))
+    spent = [graph.terms.margins[owner].txout for owner in Owner]
     for index, owner in enumerate(Owner):
         aggregate, digest = graph.key_path(owner), sighash(closed, index, spent)
         nonces = [
@@ -183,7 +185,7 @@ def test_a_burn_is_mined_in_the_window_against_all_that_its_creditor_holds(walle
     assert swap.node.pool() == [burned.txid]
     swap.clock.mine()
     assert is_mined(swap, burned)
-    assert burned.outputs[0].value == swap.graph.owed(LOSS).amount + REQUIRED // 4
+    assert burned_by(burned) == swap.graph.owed(LOSS).amount + REQUIRED // 4
     swap.open()
     with pytest.raises(InputsSpentError):
         swap.node.send(settlement)
@@ -217,16 +219,16 @@ def test_a_burner_raises_its_fee_by_its_own_change_and_by_coins_that_need_no_con
     assert is_mined(swap, burned)
 
 
-@pytest.mark.parametrize("step", [-WHOLE, WHOLE])
-def test_who_owes_the_whole_margin_burns_with_a_coin_of_its_own_or_is_settled_with_one_output(wallet, step):
-    swap = FundedSwap(wallet, step)
+@pytest.mark.parametrize("number", [ALL_LOST, ALL_WON])
+def test_who_owes_the_whole_margin_burns_with_a_coin_of_its_own_or_is_settled_with_one_output(wallet, number):
+    swap = FundedSwap(wallet, number)
     burned = swap.burn(coins=swap.coins(swap.debtor, REQUIRED // 4 + 20_000))
     swap.send_burn(burned)
     swap.clock.mine()
     assert is_mined(swap, burned)
     assert burned.outputs[0].value == REQUIRED + REQUIRED // 4
 
-    swap = FundedSwap(wallet, step)
+    swap = FundedSwap(wallet, number)
     swap.open()
     settlement = swap.settle()
     swap.node.send(settlement)
@@ -288,15 +290,13 @@ def test_a_settlement_whose_child_was_cycled_away_is_mined_by_its_own_fee(wallet
 def test_nine_days_after_the_settlement_time_each_takes_its_margin_back_alone_and_no_block_before(wallet):
     swap = FundedSwap(wallet, LOSS)
     back = [swap.give_back(owner) for owner in Owner]
-    swap.clock.past(swap.terms.lock + 9 * DAY - 7_200)
+    swap.clock.past(swap.terms.lock + RETURN_SECONDS - 7_200)
     assert [refused(swap, one) for one in back] == ["non-final"] * 2
     # the script asks for the nine days, whatever the transaction says
     early = replace(back[0], lock_time=swap.terms.lock)
-    digest = swap.graph.digest(early, TAKER, leaf=swap.graph.own(TAKER))
-    _, script, block = early.inputs[0].witness
-    early = early.with_witness(0, (secp256k1.schnorr_sign(SECRETS[TAKER], digest), script, block))
+    early = swap.terms.margins[TAKER].sign_return(early, SECRETS[TAKER])
     assert "script-verify-flag-failed" in refused(swap, early)
-    swap.clock.past(swap.terms.return_time)
+    swap.clock.past(swap.terms.margins[TAKER].return_time)
     # a late attestation: the creditor's settlement is now in a race
     settlement = swap.settle()
     swap.node.send(settlement)

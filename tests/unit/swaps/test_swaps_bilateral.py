@@ -11,6 +11,7 @@ from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.script import P2A_SCRIPT
 from btcfi.bitcoin.wallet import InsufficientFundsError
 from btcfi.contracts.messages import encode_announcement, read_announcements
+from btcfi.contracts.settle import TooFewAttestationsError
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import OracleEvent, WrongAnnouncementError, announce
 from btcfi.oracle.attestation import AlreadyAttestedError, WrongAttestationError, attest
@@ -18,11 +19,11 @@ from btcfi.oracle.event_query import event_of as event_of_query
 from btcfi.oracle.event_query import query_of
 from btcfi.records import Refused
 from btcfi.swaps.bilateral import presign
-from btcfi.swaps.bilateral.graph import BURN_SCRIPT
-from btcfi.swaps.bilateral.grid import Prefix, ReturnGrid
-from btcfi.swaps.bilateral.terms import COSTS, Owner, Party, least_required, read_outcome
+from btcfi.swaps.bilateral.grid import buckets, owes_nothing, profit_at
+from btcfi.swaps.bilateral.terms import Owner, Party, least_required, read_outcome
 from btcfi.swaps.contract import CONTRACTS, Rates
 from btcfi.swaps.errors import Guard, SwapRefusedError
+from btcfi.swaps.onchain import BURN_SCRIPT, BURN_TYPE, ReturnGrid
 from btcfi.swaps.returns import Prices, Side, taker_return
 from btcfi.units import Sats, UnixSeconds
 from tests.support.bilateral_swap import (
@@ -50,34 +51,35 @@ NOW = UnixSeconds(START - 1)
 
 
 def test_nine_digits_are_steps_of_a_255th_of_the_margin_and_the_two_lowest_numbers_the_whole_loss():
-    grid = ReturnGrid()
-    assert (grid.half, len(grid.steps)) == (255, 511)
-    assert [grid.step_of(number) for number in (0, 1, 2, 256, 511)] == [-255, -255, -254, 0, 255]
-    assert [grid.profit(step, REQUIRED) for step in (-255, -1, 0, 1, 255)] == [-REQUIRED, -39_216, 0, 39_216, REQUIRED]
-    assert grid.prefix(-255) == Prefix(bits=0, length=8)
-    assert ReturnGrid(digits=10).half == 511
+    grid = ReturnGrid(digits=9)
+    profits = [profit_at(grid, outcome, REQUIRED) for outcome in (0, 1, 255, 256, 257, 511)]
+    assert profits == [-REQUIRED, -REQUIRED, -39_216, 0, 39_216, REQUIRED]
+    known = list(buckets(grid))
+    assert len(known) == 511
+    assert known[:2] == [(1, (0, 8)), (2, (2, 9))]
+    with pytest.raises(InvalidInputError):
+        profit_at(grid, 512, REQUIRED)
 
 
 @pytest.mark.parametrize("digits", [8, 11])
-def test_a_grid_of_other_digits_is_no_preset(digits):
+def test_other_digits_are_no_preset(digits):
     with pytest.raises(InvalidInputError):
-        ReturnGrid(digits=digits)
+        event_of(digits=digits)
 
 
 def test_what_is_attested_of_a_week_is_the_nearest_step_of_its_exact_return():
-    grid, contract = ReturnGrid(), CONTRACTS["BTCUSD"]
+    grid, contract = ReturnGrid(digits=9), CONTRACTS["BTCUSD"]
     start, end = (Prices(asset=dollars * 10**6, margin=dollars * 10**6) for dollars in (100_000, 90_000))
     exact = taker_return(contract, Side.LONG, start, end, RATES)
     assert exact == Fraction(5, 2) * Fraction(10, 9) * (Fraction(-1, 10) - Fraction(15, 10_000))
-    assert grid.step(exact) == -72
-    assert abs(Fraction(grid.step(exact), grid.half) - exact) <= Fraction(1, 2 * grid.half)
-    with pytest.raises(InvalidInputError):
-        grid.step(Fraction(11, 10))
+    assert grid.outcome(exact) == 256 - 72
+    assert abs(grid.part(256 - 72) - exact) <= Fraction(1, 2 * 255)
 
 
 def test_a_taker_owes_nothing_at_one_prefix_and_a_provider_at_two():
-    assert ReturnGrid().free(taker=True) == (Prefix(bits=1, length=1),)
-    assert ReturnGrid().free(taker=False) == (Prefix(bits=0, length=1), Prefix(bits=256, length=9))
+    grid = ReturnGrid(digits=9)
+    assert owes_nothing(grid, taker=True) == [(1, 1)]
+    assert owes_nothing(grid, taker=False) == [(0, 1), (256, 9)]
 
 
 def test_each_start_day_side_contract_rate_and_precision_is_an_event_of_its_own():
@@ -112,7 +114,7 @@ def test_an_oracle_attests_one_return_of_an_event():
 def test_the_least_margin_follows_from_the_fee_up_to_which_a_burn_is_promised():
     assert least_required() == 10_000_000
     assert least_required(SatsPerKvb(300_000)) == 3_000_000
-    assert terms(required=3_000_000, fee_cap=SatsPerKvb(300_000)).margin == 3_001_240
+    assert terms(required=3_000_000, fee_cap=SatsPerKvb(300_000)).margins[TAKER].value == 3_001_240
     with pytest.raises(InvalidInputError, match="required margin"):
         terms(required=9_000_000)
 
@@ -202,20 +204,17 @@ def test_a_stranger_signs_nothing():
 
 def test_two_of_three_oracles_settle_past_one_that_is_silent_or_lies():
     made = terms()
-    right, wrong = (made.grid.number(step) for step in (40, -40))
-    said = {
-        place: attest(ORACLES[place], made.announcements[place], number, Ledger())
-        for place, number in ((0, wrong), (1, right), (2, right))
-    }
-    outcome = read_outcome(made, said)
-    assert (outcome.oracles, outcome.step) == ((1, 2), 40)
-    del said[0]
-    assert read_outcome(made, said).step == 40
-    del said[1]
-    with pytest.raises(SwapRefusedError):
-        read_outcome(made, said)
+    lie, *right = (
+        attest(ORACLES[place], made.announcements[place], number, Ledger())
+        for place, number in enumerate((216, 296, 296))
+    )
+    for said in ([lie, *right], right):
+        outcome = read_outcome(made, said)
+        assert (outcome.oracles, outcome.number) == ((1, 2), 296)
+    with pytest.raises(TooFewAttestationsError):
+        read_outcome(made, [lie, right[0]])
     with pytest.raises(WrongAttestationError):
-        read_outcome(made, {0: said[2]})
+        read_outcome(made, [replace(lie, outcome=296), *right])
 
 
 # ---- what is finished
@@ -225,7 +224,7 @@ def test_two_of_three_oracles_settle_past_one_that_is_silent_or_lies():
 def lost():
     """Two of three oracles have attested a loss of the taker's of a fifth."""
     graph = graph_of()
-    outcome = attested(graph.terms, -51)
+    outcome = attested(graph.terms, 205)
     return graph, outcome, signed_at(graph, outcome.number)
 
 
@@ -243,7 +242,7 @@ def test_a_burn_destroys_the_debit_and_a_quarter_of_the_margin_and_pays_the_rate
     burned = swap_burn(graph, outcome, given, rate=SatsPerKvb(7_000))
     gone, change = burned.outputs
     assert (gone.value, gone.script) == (2_000_000 + 2_500_000, BURN_SCRIPT)
-    assert change.value == REQUIRED + COSTS - gone.value - 183 * 7
+    assert change.value == REQUIRED + 1_240 - gone.value - 183 * 7
     raised = swap_burn(graph, outcome, given, rate=SatsPerKvb(1_000), replaces=Sats(183 * 7))
     assert raised.outputs[1].value == change.value - 183
 
@@ -259,11 +258,11 @@ def test_a_creditor_cannot_burn_and_a_debtor_cannot_release(lost):
 def test_a_creditor_s_part_of_a_burn_is_over_the_margin_and_what_is_destroyed_alone(lost):
     graph, outcome, given = lost
     burned = swap_burn(graph, outcome, given)
-    same = graph.burn(outcome.step)
-    digest = graph.digest(same, TAKER, presign.BURN_TYPE)
-    assert graph.digest(burned, TAKER, presign.BURN_TYPE) == digest
+    margin = graph.terms.margins[TAKER]
+    digest = margin.digest(graph.burn(outcome.number), hash_type=BURN_TYPE)
+    assert margin.digest(burned, hash_type=BURN_TYPE) == digest
     more = replace(burned, outputs=(replace(burned.outputs[0], value=Sats(1)), burned.outputs[1]))
-    assert graph.digest(more, TAKER, presign.BURN_TYPE) != digest
+    assert margin.digest(more, hash_type=BURN_TYPE) != digest
     signature = burned.inputs[0].witness[0]
     assert secp256k1.schnorr_verify(graph.terms.provider.xonly, digest, signature[:64])
     assert signature[64] == 0x83
@@ -271,19 +270,19 @@ def test_a_creditor_s_part_of_a_burn_is_over_the_margin_and_what_is_destroyed_al
 
 def test_where_nothing_is_owed_there_is_no_settlement_and_no_burn():
     graph = graph_of()
-    assert graph.debt(0) is None
-    for make in (graph.settle, graph.burn, graph.burned):
+    assert graph.debt(256) is None
+    for make in (graph.settle, graph.burn):
         with pytest.raises(InvalidInputError):
-            make(0)
+            make(256)
 
 
 def test_who_owes_the_whole_margin_needs_a_coin_to_burn(lost):
     graph, _, _ = lost
-    outcome = attested(graph.terms, 255)
+    outcome = attested(graph.terms, 511)
     with pytest.raises(InsufficientFundsError) as error:
         swap_burn(graph, outcome, signed_at(graph, outcome.number))
     assert error.value.needed == REQUIRED + REQUIRED // 4 + 183 * 5 + 330
-    assert [output.value for output in graph.settle(255).outputs] == [REQUIRED, 240]
+    assert [output.value for output in graph.settle(511).outputs] == [REQUIRED, 240]
 
 
 def test_signatures_of_another_outcome_are_not_finished(lost):
@@ -297,11 +296,10 @@ def test_signatures_of_another_outcome_are_not_finished(lost):
         swap_burn(graph, outcome, zeros)
 
 
-@pytest.mark.parametrize("profit", [-REQUIRED, -1, 0, REQUIRED - 5_000])
+@pytest.mark.parametrize("profit", [5_000 - REQUIRED, -1, 0, REQUIRED - 5_000])
 def test_closing_together_conserves_and_shares_the_fee(profit):
     graph, fee = graph_of(), Sats(301)
     taker, provider = (output.value for output in graph.close(profit, fee).outputs)
-    assert taker + provider + fee == 2 * graph.terms.margin
-    assert (taker, provider) == (graph.terms.margin + profit - 150, graph.terms.margin - profit - 151)
+    assert (taker, provider) == (REQUIRED + 1_240 + profit - 150, REQUIRED + 1_240 - profit - 151)
     with pytest.raises(InvalidInputError):
         graph.close(REQUIRED + 1, fee)
