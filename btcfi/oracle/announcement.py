@@ -177,14 +177,24 @@ class OracleEvent:
     def outcome(self, price: CentsPerBtc, *, condition: bool = False) -> int:
         """Return the number whose digits are signed: whole dollars by the event's rounding, at most the maximum.
 
-        price: in cents, or the value of a path in its hundredths.
+        price: in cents, or the value of a path in its hundredths. Raises InvalidInputError for the event of a return.
         """
+        self._check_priced()
         dollars = _dollars(price, self.rounding, self.max_price)
         return dollars | (1 << self.digits if condition and self.condition else 0)
 
     def price_of(self, outcome: int) -> CentsPerBtc:
-        """Return the price that an outcome states, in cents: what the guest is run with. Below $1 that is one cent."""
+        """Return the price that an outcome states, in cents: what the guest is run with. Below $1 that is one cent.
+
+        Raises InvalidInputError for the event of a return.
+        """
+        self._check_priced()
         return _cents(outcome & self.max_price)
+
+    def _check_priced(self) -> None:
+        # an oracle that read dollars into a return would attest the whole gain of every taker
+        if self.version == OF_RETURN:
+            raise InvalidInputError("event", f"{self.feed}: its digits state a return", "the event of a price")
 
 
 def attested_price(price: CentsPerBtc, rounding: PriceRounding | None, digits: int) -> CentsPerBtc:

@@ -13,7 +13,7 @@ from btcfi.bitcoin.wallet import InsufficientFundsError
 from btcfi.contracts.messages import encode_announcement, read_announcements
 from btcfi.contracts.settle import TooFewAttestationsError
 from btcfi.errors import InvalidInputError
-from btcfi.oracle.announcement import OracleEvent, WrongAnnouncementError, announce
+from btcfi.oracle.announcement import WrongAnnouncementError, announce
 from btcfi.oracle.attestation import AlreadyAttestedError, WrongAttestationError, attest
 from btcfi.oracle.event_query import event_of as event_of_query
 from btcfi.oracle.event_query import query_of
@@ -25,7 +25,7 @@ from btcfi.swaps.contract import CONTRACTS, Rates
 from btcfi.swaps.errors import Guard, SwapRefusedError
 from btcfi.swaps.onchain import BURN_SCRIPT, BURN_TYPE, ReturnGrid
 from btcfi.swaps.returns import Prices, Side, taker_return
-from btcfi.units import Sats, UnixSeconds
+from btcfi.units import CentsPerBtc, Sats, UnixSeconds
 from tests.support.bilateral_swap import (
     ORACLES,
     RATES,
@@ -98,7 +98,13 @@ def test_no_option_can_name_the_event_of_a_return_and_no_query_of_a_price_either
         event_of_query(query_of(announcement.event))
     with pytest.raises(InvalidInputError):
         replace(announcement.event, condition="touched")
-    assert OracleEvent(**{name: getattr(event_of(), name) for name in OracleEvent.__slots__}) == event_of()
+
+
+def test_no_oracle_reads_a_price_into_a_return():
+    with pytest.raises(InvalidInputError):
+        event_of().outcome(CentsPerBtc(6_000_000))
+    with pytest.raises(InvalidInputError):
+        event_of().price_of(300)
 
 
 def test_an_oracle_attests_one_return_of_an_event():
