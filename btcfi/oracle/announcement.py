@@ -54,6 +54,10 @@ FOREIGN: Final = 3
 OF_PATH: Final = 4
 """The version of an event whose number is made of many minutes: a mean, an index of returns, a rung reached."""
 
+OF_RETURN: Final = 5
+"""The version of an event whose digits state a swap's return in steps of its grid (``swaps.bilateral.grid``), no price:
+no option is built on one, and no message of an option or query of a price names one."""
+
 EVENT_VERSIONS: Final = (1, 2, FOREIGN, OF_PATH)
 """1: the price of one minute, rounded down. 2: a fixing, to the nearest dollar. 4: the value of a path, each of its
 observations a fixing, to the nearest dollar or point. A release that does not know a version refuses it by name."""
@@ -103,8 +107,10 @@ class OracleEvent:
 
     def __post_init__(self) -> None:
         """Raise InvalidInputError for digits that make no price, names too long, a fixing that the version lacks."""
-        if self.version not in EVENT_VERSIONS:
-            raise InvalidInputError("event version", str(self.version), "1, 2, 3 or 4")
+        if self.version not in {*EVENT_VERSIONS, OF_RETURN}:
+            raise InvalidInputError("event version", str(self.version), "1, 2, 3, 4 or 5")
+        if self.version == OF_RETURN and self.condition:
+            raise InvalidInputError("condition", repr(self.condition), "none in the event of a return")
         if self.version not in {2, OF_PATH} and self.fixing != MINUTE:
             raise InvalidInputError("fixing", str(self.fixing), f"minute, in an event of version {self.version}")
         if not 1 <= self.digits <= MAX_DIGITS:
@@ -171,14 +177,24 @@ class OracleEvent:
     def outcome(self, price: CentsPerBtc, *, condition: bool = False) -> int:
         """Return the number whose digits are signed: whole dollars by the event's rounding, at most the maximum.
 
-        price: in cents, or the value of a path in its hundredths.
+        price: in cents, or the value of a path in its hundredths. Raises InvalidInputError for the event of a return.
         """
+        self._check_priced()
         dollars = _dollars(price, self.rounding, self.max_price)
         return dollars | (1 << self.digits if condition and self.condition else 0)
 
     def price_of(self, outcome: int) -> CentsPerBtc:
-        """Return the price that an outcome states, in cents: what the guest is run with. Below $1 that is one cent."""
+        """Return the price that an outcome states, in cents: what the guest is run with. Below $1 that is one cent.
+
+        Raises InvalidInputError for the event of a return.
+        """
+        self._check_priced()
         return _cents(outcome & self.max_price)
+
+    def _check_priced(self) -> None:
+        # an oracle that read dollars into a return would attest the whole gain of every taker
+        if self.version == OF_RETURN:
+            raise InvalidInputError("event", f"{self.feed}: its digits state a return", "the event of a price")
 
 
 def attested_price(price: CentsPerBtc, rounding: PriceRounding | None, digits: int) -> CentsPerBtc:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from btcfi.errors import InvalidInputError
-from btcfi.oracle.announcement import MAX_DIGITS, OF_PATH, OracleEvent
+from btcfi.oracle.announcement import MAX_DIGITS, OF_PATH, OF_RETURN, OracleEvent
 from btcfi.oracle.fixing import parse_fixing
 from btcfi.oracle.path import parse_path
 from btcfi.records import HASH
@@ -37,6 +37,8 @@ def event_of(query: Mapping[str, str]) -> OracleEvent:
         wrong = min(query.keys() ^ set(fields))
         raise InvalidInputError(wrong[:40], "missing" if wrong in fields else "unknown", f"exactly {', '.join(fields)}")
     numbers = {name: _number(name, query[name], most) for name, most in _WHOLE.items()}
+    if numbers["version"] == OF_RETURN:
+        raise InvalidInputError("version", f"{OF_RETURN}, the event of a swap's return", "the event of a price")
     return OracleEvent(
         feed=query["feed"], expiry=slot(numbers["expiry"]), program_hash=HASH.read(query["program"], "program"),
         preset_hash=HASH.read(query["preset"], "preset"), digits=numbers["digits"], condition=query["condition"],

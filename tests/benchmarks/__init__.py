@@ -22,6 +22,7 @@ MODULES = (
     "market",
     "throughput",
     "dispute",
+    "bilateral",
     "up",
 )
 """The modules beside this file, in the order in which they are run; one that does not exist yet is left out."""

@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 from bitcoin.core import CBlock
 
 from btcfi.bitcoin.block import merkle_root
-from btcfi.bitcoin.fees import SatsPerKvb
+from btcfi.bitcoin.fees import MAX_FEE_RATE, SatsPerKvb
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxOut, from_bitcoinlib, parse_transaction
 from btcfi.bitcoin.wallet import COINBASE_MATURITY
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError, RetryableError, UnreachableError
@@ -31,7 +31,10 @@ from btcfi.units import Hash32, Height, Sats, Txid, UnixSeconds, display_txid, h
 MAX_BATCH: Final = 500
 """Requests in one HTTP body; more are sent in several, so that no answer grows without bound."""
 
+NOTHING: Final = Sats(0)
+
 _COIN_DECIMALS: Final = 8
+_COIN: Final = 10**_COIN_DECIMALS
 _ALREADY_IN_CHAIN: Final = -27
 _VERIFY_ERROR: Final = -25
 _VERIFY_REJECTED: Final = -26
@@ -497,24 +500,34 @@ class Node:
         """Return the fee rate below which this node takes no transaction now: its setting, or more when it is full."""
         return SatsPerKvb(_sats(self.call("getmempoolinfo")["mempoolminfee"]))
 
-    def send(self, transaction: Transaction) -> Txid:
-        """Broadcast a transaction; one that waits or is confirmed already is success. Raises TxRejectedError."""
-        return self.send_many([transaction])[0]
+    def send(self, transaction: Transaction, *, may_burn: Sats = NOTHING) -> Txid:
+        """Broadcast a transaction; one that waits or is confirmed already is success. Raises TxRejectedError.
 
-    def send_many(self, transactions: Sequence[Transaction]) -> list[Txid]:
+        may_burn: what one of its outputs may destroy, nothing unless it is said: a node refuses every other burn.
+        """
+        return self.send_many([transaction], may_burn=may_burn)[0]
+
+    def send_many(self, transactions: Sequence[Transaction], *, may_burn: Sats = NOTHING) -> list[Txid]:
         """Broadcast transactions in one round trip, parents first; the first refusal raises after all were sent.
 
-        Raises TxRejectedError or its kind (InputsSpentError, NotFinalError, FeeTooLowError); NodeUnreachableError.
+        may_burn: as for ``send``, of each. Raises TxRejectedError or its kind (InputsSpentError, NotFinalError,
+        FeeTooLowError); NodeUnreachableError.
         """
-        outcome = self.try_send_many(transactions)
+        outcome = self.try_send_many(transactions, may_burn=may_burn)
         for one in outcome:
             if isinstance(one, TxRejectedError):
                 raise one
         return [transaction.txid for transaction in transactions]
 
-    def try_send_many(self, transactions: Sequence[Transaction]) -> list[Txid | TxRejectedError]:
-        """Broadcast transactions in one round trip and return, for each, its txid or why it was refused."""
-        calls = [("sendrawtransaction", (transaction.to_bytes().hex(),)) for transaction in transactions]
+    def try_send_many(
+        self, transactions: Sequence[Transaction], *, may_burn: Sats = NOTHING
+    ) -> list[Txid | TxRejectedError]:
+        """Broadcast transactions in one round trip and return, for each, its txid or why it was refused.
+
+        may_burn: as for ``send``, of each.
+        """
+        burn = _burn_limit(may_burn)
+        calls = [("sendrawtransaction", (transaction.to_bytes().hex(), *burn)) for transaction in transactions]
         outcome: list[Txid | TxRejectedError] = []
         for transaction, (method, answer) in zip(transactions, list(self._batch(calls)), strict=True):
             try:
@@ -553,9 +566,12 @@ class Node:
             for answer in answers
         ]
 
-    def send_package(self, transactions: Sequence[Transaction]) -> list[Txid]:
-        """Broadcast parents and the child that pays for them. Raises TxRejectedError for the one that is the reason."""
-        if (problem := self.try_send_packages([transactions])[0]) is not None:
+    def send_package(self, transactions: Sequence[Transaction], *, may_burn: Sats = NOTHING) -> list[Txid]:
+        """Broadcast parents and the child that pays for them. Raises TxRejectedError for the one that is the reason.
+
+        may_burn: as for ``send``, of each.
+        """
+        if (problem := self.try_send_packages([transactions], may_burn=may_burn)[0]) is not None:
             raise problem
         return [transaction.txid for transaction in transactions]
 
@@ -576,9 +592,15 @@ class Node:
         transaction, problem = (own or problems)[-1]
         return rejection(transaction.txid, _VERIFY_REJECTED, problem)
 
-    def try_send_packages(self, packages: Sequence[Sequence[Transaction]]) -> list[TxRejectedError | None]:
-        """Broadcast packages of parents and their child in one round trip; return, for each, why it was refused."""
-        calls = [("submitpackage", ([one.to_bytes().hex() for one in package],)) for package in packages]
+    def try_send_packages(
+        self, packages: Sequence[Sequence[Transaction]], *, may_burn: Sats = NOTHING
+    ) -> list[TxRejectedError | None]:
+        """Broadcast packages of parents and their child in one round trip; return, for each, why it was refused.
+
+        may_burn: as for ``send``, of each transaction.
+        """
+        burn = _burn_limit(may_burn)
+        calls = [("submitpackage", ([one.to_bytes().hex() for one in package], *burn)) for package in packages]
         outcome: list[TxRejectedError | None] = []
         for package, (method, answer) in zip(packages, list(self._batch(calls)), strict=True):
             try:
@@ -629,6 +651,15 @@ def rejection(txid: Txid, code: int, reason: str) -> TxRejectedError:
     ):
         kind = FeeTooLowError
     return kind(txid=txid, code=code, reason=reason)
+
+
+def _burn_limit(may_burn: Sats) -> tuple[str, ...]:
+    # the parameter before it has to be said, too: its default stays, a rate above which nothing is sent
+    return (_coins(MAX_FEE_RATE), _coins(may_burn)) if may_burn else ()
+
+
+def _coins(amount: int) -> str:
+    return f"{amount // _COIN}.{amount % _COIN:08d}"
 
 
 def _problem(error: BaseException) -> str:

@@ -66,7 +66,18 @@ def test_an_output_that_burns_money_is_refused(wallet, coins):
     problems = wallet.node.try_send_packages([[burning]])
     assert [problem.reason for problem in problems] == [reason]
     assert burning.txid not in wallet.node.pool()
-    wallet.node.call("sendrawtransaction", burning.to_bytes().hex(), "0.10", "0.00000001")
+    wallet.node.send(burning, may_burn=Sats(1))
+    assert burning.txid in wallet.node.pool()
+
+
+def test_a_burn_is_sent_only_up_to_what_the_caller_says(wallet, coins):
+    burning = wallet.spend(coins[:1], TxOut(value=Sats(50_001), script=op_return(b"proof")))
+    reason = "Unspendable output exceeds maximum configured by user (maxburnamount)"
+    for send, given in ((wallet.node.send, burning), (wallet.node.send_package, [burning])):
+        with pytest.raises(TxRejectedError) as refused:
+            send(given, may_burn=Sats(50_000))
+        assert refused.value.reason == reason
+    wallet.node.send_package([burning], may_burn=Sats(50_001))
     assert burning.txid in wallet.node.pool()
 
 
