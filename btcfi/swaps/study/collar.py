@@ -148,5 +148,3 @@ def in_dollars_of_margin(one: Capped, *, drift: Drift = Drift.RETURN) -> float:
     return WEEKS * _forward(one.margin_volatility, drift) * (
         low - float(call(strike=1.0 + 1.0 / one.leverage, **market))
     )  # fmt: skip
-
-

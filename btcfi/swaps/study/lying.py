@@ -86,7 +86,9 @@ def play(lie: Lie, *, books: int, generator: np.random.Generator) -> Taken:
     """
     if not 1 <= books <= MAX_BOOKS:
         raise InvalidInputError("books", f"{books}", f"1 to {MAX_BOOKS}")
-    contracts = [SwapContract(name=f"A{n}BTC", asset=f"A{n}", quote="BTC", leverage_hundredths=250) for n in range(books)]
+    contracts = [
+        SwapContract(name=f"A{n}BTC", asset=f"A{n}", quote="BTC", leverage_hundredths=250) for n in range(books)
+    ]
     ledger, now = SwapLedger(), START
     level = dict.fromkeys((one.name for one in contracts), FIRST_PRICE)
     _post(ledger, level, now)
