@@ -69,7 +69,7 @@ class Taken:
     weeks: tuple[int, ...]
     """That it played, the lie's among them."""
     true_sums: tuple[float, ...]
-    """Its true profits of the weeks before the lie, in standard deviations."""
+    """Its true profits of the weeks before the lie, each a margin at most, in standard deviations."""
     burned_sats: int
     """By the victims: their debits, and what a burn costs."""
     ledger: SwapLedger
@@ -98,7 +98,7 @@ def play(lie: Lie, *, books: int, generator: np.random.Generator) -> Taken:
     # the takes start with the next settlement's price, which settles nothing of theirs
     now = _week(ledger, level, keys, now)
     profits, weeks, sums = dict.fromkeys(keys, 0), dict.fromkeys(keys, 0), dict.fromkeys(keys, 0.0)
-    burned, alive = 0, keys
+    burned, alive, most = 0, keys, float(1 / lie.deviation)
     while alive:
         if weeks[alive[0]] == MAX_WEEKS:
             raise InvalidInputError("stop", f"{lie.stop}", f"one that comes within {MAX_WEEKS} weeks")
@@ -117,7 +117,7 @@ def play(lie: Lie, *, books: int, generator: np.random.Generator) -> Taken:
             if key in liars:
                 profits[key] = _home(ledger, key) - RESERVE * lie.required
             else:
-                sums[key] += true
+                sums[key] += min(true, most)
         alive = [key for key in alive if key not in liars]
     return Taken(
         profits_sats=tuple(profits.values()), weeks=tuple(weeks.values()), true_sums=tuple(sums.values()),

@@ -8,13 +8,13 @@ from btcfi.swaps.contract import LOT, burn_fee
 from btcfi.swaps.study.cheat import Scam, Stopping
 from btcfi.swaps.study.lying import Lie, play
 
-BOOKS = 250
+BOOKS = 4_000
 
 
 @pytest.fixture(scope="module")
 def burned():
     """All victims rational: each burns what the lie would take."""
-    lie = Lie(stop=-0.25, rational=4)
+    lie = Lie(stop=0.0, victims=1, rational=1)
     return lie, play(lie, books=BOOKS, generator=np.random.default_rng(7))
 
 
@@ -24,13 +24,14 @@ def test_what_is_paid_out_to_it_is_its_true_profit_before_the_lie(burned):
     assert taken.in_deviations(lie) == pytest.approx(np.array(taken.true_sums), abs=1e-4)
 
 
-def test_it_takes_home_the_appendixs_one_standard_deviation(burned):
+def test_it_takes_home_what_the_appendix_says(burned):
     lie, taken = burned
     profits, expected = taken.in_deviations(lie), Stopping(lie.stop)
-    # printed as "about 1", with a tolerance of 0.25 in the vectors: nearly three standard errors of so many books
-    assert profits.mean() == pytest.approx(expected.mean, abs=0.25)
-    assert profits.std(ddof=1) == pytest.approx(expected.deviation, rel=0.25)
-    assert np.mean(taken.weeks) == pytest.approx(expected.weeks, rel=0.25)
+    # printed as 0.8: half a digit of it is two and a half standard errors of so many books
+    assert profits.mean() == pytest.approx(0.8, abs=0.05)
+    assert profits.mean() == pytest.approx(expected.mean, abs=3 * expected.deviation / BOOKS**0.5)
+    assert profits.std(ddof=1) == pytest.approx(expected.deviation, rel=0.06)
+    assert np.mean(taken.weeks) == pytest.approx(expected.weeks, rel=0.06)
 
 
 def test_every_satoshi_of_a_burned_lie_is_gone(burned):

@@ -65,16 +65,17 @@ def test_every_vector_is_somebodys():
     assert not ENGINE & HERE
 
 
-def plain(values):
-    """A side is a word in the vectors under one key, a flag under another: compared as they are."""
-    return [one if isinstance(one, str | bool) else pytest.approx(one, abs=2e-9, rel=2e-9) for one in flat(values)]
+def near(values, *, within=2e-9):
+    """Numbers within what ten printed digits leave open; words and flags as they are."""
+    return [one if isinstance(one, str | bool) else pytest.approx(one, abs=within, rel=2e-9) for one in flat(values)]
 
 
 @pytest.mark.parametrize("name", sorted(PRINTED))
 def test_a_printed_number_is_the_documents_and_ours_the_recomputed_one(name):
     row, one = ROWS[name], VECTORS[name]
-    assert list(row.document) == plain(one["document"])
-    assert list(row.ours) == plain(one["recomputed"])
+    assert list(row.document) == near(one["document"])
+    # where a curve is flat, two searches for its top agree to half the digits
+    assert list(row.ours) == near(one["recomputed"], within=1e-6 if name == "cheat.best_k" else 2e-9)
     if not isinstance(one["tolerance"], dict) and row.verdict is not Verdict.NOT_REPRODUCIBLE:
         assert list(row.tolerance) == pytest.approx([one["tolerance"]] * len(row.tolerance), abs=1e-9)
 
