@@ -58,11 +58,20 @@ def _collar(axes: Any, found: Study) -> None:  # noqa: ANN401 - as above
     axes.set(title="What the cap is worth to a long", ylabel="% of notional a year")
 
 
+def _sharpe(axes: Any, found: Study) -> None:  # noqa: ANN401 - as above
+    _lines(axes, found.table("marginal_sharpe"), "allocation")
+    axes.set_ylim(0.0, 10.0)  # small allocations have ratios without end
+
+
 def _hedge(axes: Any, found: Study) -> None:  # noqa: ANN401 - as above
     paths = found.paths
-    sizes = 4 + 4_000 * paths.probability
-    axes.scatter(paths.price, paths.unhedged, s=sizes, alpha=0.5, label="unhedged")
-    axes.scatter(paths.price, paths.hedged, s=sizes, alpha=0.5, label="hedged")
+    for name, profits in (("unhedged", paths.unhedged), ("hedged", paths.hedged)):
+        weights: dict[tuple[float, float], float] = {}
+        for price, profit, weight in zip(paths.price, profits, paths.probability, strict=True):
+            place = round(float(price), 6), round(float(profit), 6) + 0.0
+            weights[place] = weights.get(place, 0.0) + float(weight)
+        prices, heights = zip(*weights, strict=True)
+        axes.scatter(prices, heights, s=[4 + 600 * one for one in weights.values()], alpha=0.5, label=name)
     axes.set(
         title=f"{paths.price.size:,} paths: the hedge takes {paths.reduction:.0%} of the volatility",
         xlabel="price at the end, USD", ylabel="profit of 100 coins, USD",
@@ -80,7 +89,7 @@ def _stopping(axes: Any, found: Study) -> None:  # noqa: ANN401 - as above
 DRAWN: Final[dict[str, Callable[[Any, Study], None]]] = {
     "collar": _collar,
     "marginal_risk": lambda axes, found: _lines(axes, found.table("marginal_risk"), "allocation"),
-    "marginal_sharpe": lambda axes, found: _lines(axes, found.table("marginal_sharpe"), "allocation"),
+    "marginal_sharpe": _sharpe,
     "hedge": _hedge,
     "stopping": _stopping,
     "burning": lambda axes, found: _lines(axes, found.table("burning"), "burn_share"),
