@@ -64,22 +64,22 @@ class Study:
 
 
 def contracts(given: StudyParameters) -> tuple[Capped, ...]:
-    """Return the four kinds of contract, named as this project has them: margined in bitcoin."""
+    """Return the four kinds of contract, named as the parameters name them."""
     return (
         Capped(
-            name="BTCUSD", pricing=Pricing.OWN, leverage=given.own_leverage, volatility=given.margin_volatility,
+            name="own", pricing=Pricing.OWN, leverage=given.own_leverage, volatility=given.margin_volatility,
             margin_volatility=given.margin_volatility, correlation=1.0,
         ),
         Capped(
-            name="ETHUSD", pricing=Pricing.DOLLARS, leverage=given.asset_leverage, volatility=given.asset_volatility,
+            name="asset", pricing=Pricing.DOLLARS, leverage=given.asset_leverage, volatility=given.asset_volatility,
             margin_volatility=given.margin_volatility, correlation=given.correlation,
         ),
         Capped(
-            name="ETHBTC", pricing=Pricing.MARGIN, leverage=given.cross_leverage, volatility=given.cross_volatility,
+            name="cross", pricing=Pricing.MARGIN, leverage=given.cross_leverage, volatility=given.cross_volatility,
             margin_volatility=given.margin_volatility, correlation=given.correlation,
         ),
         Capped(
-            name="SPXUSD", pricing=Pricing.DOLLARS, leverage=given.index_leverage, volatility=given.index_volatility,
+            name="index", pricing=Pricing.DOLLARS, leverage=given.index_leverage, volatility=given.index_volatility,
             margin_volatility=given.margin_volatility, correlation=given.index_correlation,
         ),
     )  # fmt: skip
