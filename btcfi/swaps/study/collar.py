@@ -128,14 +128,14 @@ def capped_returns(one: Capped, asset: FloatArray, margin: FloatArray) -> FloatA
 
 
 def simulated_collar(
-    one: Capped, *, paths: int, generator: np.random.Generator, drift: Drift = Drift.LOG
+    one: Capped, *, paths: int, generator: np.random.Generator, drift: Drift = Drift.LOG, in_dollars: bool = False
 ) -> tuple[float, float]:
-    """Return the collar's value a year and its standard error, from so many weeks."""
+    """Return the collar's value a year and its standard error, from so many weeks; in_dollars: of the margin's."""
     first, second = generator.standard_normal((2, paths))
     margin = np.exp(_drift(one.margin_volatility, drift) + weekly(one.margin_volatility) * first)
     mixed = one.correlation * first + math.sqrt(max(0.0, 1.0 - one.correlation**2)) * second
     asset = np.exp(_drift(one.volatility, drift) + weekly(one.volatility) * mixed)
-    gained = capped_returns(one, asset, margin) - (asset - 1.0)
+    gained = (capped_returns(one, asset, margin) - (asset - 1.0)) * (margin if in_dollars else 1.0)
     return WEEKS * float(gained.mean()), WEEKS * float(gained.std(ddof=1)) / math.sqrt(paths)
 
 

@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 
 from btcfi.pricing.domain import FloatArray
-from btcfi.swaps.study.cheat import Scam, Stopping, best_stop
+from btcfi.swaps.contract import LOT, burn_fee
+from btcfi.swaps.study.cheat import Scam, Stopping, best_stop, burns_at, simulated_stops
 from btcfi.swaps.study.collar import (
     Capped,
     Drift,
@@ -17,6 +18,7 @@ from btcfi.swaps.study.collar import (
     breaches,
     collar_value,
     covering_leverage,
+    in_dollars_of_margin,
     simulated_collar,
     weekly,
 )
@@ -25,6 +27,7 @@ from btcfi.swaps.study.lying import Lie, play
 from btcfi.swaps.study.parameters import StudyParameters
 from btcfi.swaps.study.provider import Provider, marginal_sharpe, marginal_volatility
 from btcfi.swaps.study.verdicts import Value, verdicts
+from btcfi.units import Sats
 
 Cell = str | float | int | bool
 
@@ -100,7 +103,8 @@ def study(given: StudyParameters) -> Study:
     offered = contracts(given)
     tables = (
         _leverage(offered), _collars(given, offered), _risk(given, offered), _sharpe(given, offered), _hedge(paths),
-        _hedge_paths(paths), _stopping(), _scam_table(scam), _burning(scam), _lying(given, lie), _verdicts(),
+        _hedge_paths(paths), _stopping(), _stop(given), _scam_table(scam), _burning(scam), _lying(given, lie),
+        _verdicts(),
     )  # fmt: skip
     return Study(parameters=given, tables=tables, paths=paths)
 
@@ -127,6 +131,12 @@ def _collars(given: StudyParameters, offered: tuple[Capped, ...]) -> Table:
             chance = np.random.default_rng(given.seed)
             mean, error = simulated_collar(one, paths=given.paths, generator=chance, drift=drift)
             rows.append((one.name, drift.value, collar_value(one, drift=drift), mean, error))
+            if one.pricing is Pricing.MARGIN:
+                chance = np.random.default_rng(given.seed)
+                mean, error = simulated_collar(one, paths=given.paths, generator=chance, drift=drift, in_dollars=True)
+                rows.append(
+                    (f"{one.name} in dollars", drift.value, in_dollars_of_margin(one, drift=drift), mean, error)
+                )
     return Table(
         name="collar", title="What the cap is worth to a long a year, of the notional, by whose mean is zero",
         columns=("contract", "zero_mean_of", "closed_form", "simulated", "standard_error"), rows=tuple(rows),
@@ -194,6 +204,19 @@ def _stopping() -> Table:
     )  # fmt: skip
 
 
+def _stop(given: StudyParameters) -> Table:
+    one, chance = Stopping(given.stop), np.random.default_rng(given.seed)
+    mean, deviation, weeks = simulated_stops(one.k, paths=given.paths, generator=chance)
+    return Table(
+        name="stop", title="The threshold that is asked for, in closed form and from simulated strategies",
+        columns=("from", "threshold", "weeks", "mean", "deviation"),
+        rows=(
+            ("closed form", one.k, one.weeks, one.mean, one.deviation),
+            ("simulated", one.k, weeks, mean, deviation),
+        ),
+    )  # fmt: skip
+
+
 def _scam(given: StudyParameters) -> Scam:
     return Scam(
         side_share=given.side_share, burn_share=given.burn_share, deviation=given.deviation,
@@ -205,8 +228,11 @@ def _scam(given: StudyParameters) -> Scam:
 def _scam_table(scam: Scam) -> Table:
     return Table(
         name="cheat", title="Cheating against honesty, in parts of all required margins",
-        columns=("last_week", "stopping", "benefit", "dividend", "annuity", "honesty_pays"),
-        rows=((scam.last_week, scam.stopping, scam.benefit, scam.dividend, scam.annuity, scam.honesty_pays),),
+        columns=("last_week", "stopping", "benefit", "dividend", "annuity", "honesty_pays", "rounds_to_a_burn"),
+        rows=((
+            scam.last_week, scam.stopping, scam.benefit, scam.dividend, scam.annuity, scam.honesty_pays,
+            burns_at(burn=burn_fee(Sats(LOT)) / LOT, deviation=scam.deviation),
+        ),),
     )  # fmt: skip
 
 

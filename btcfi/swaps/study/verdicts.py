@@ -20,6 +20,7 @@ from btcfi.swaps.calendar import POST, day_of, instant, start_day
 from btcfi.swaps.contract import MAX_BASIS_PPM, MAX_TARGET_PPM, MILLION, Rates, SwapContract, close_fee
 from btcfi.swaps.prices import HOUR, POST_SECONDS
 from btcfi.swaps.returns import PRICE_UNIT, Prices, Side, uncapped_return
+from btcfi.swaps.study.basis import covered_forward
 from btcfi.swaps.study.cheat import Scam, Stopping, best_stop, expected_overcharge
 from btcfi.swaps.study.collar import WEEKS, Capped, Pricing, breaches, collar_value, covering_leverage, weekly
 from btcfi.swaps.study.hedge import Lattice, hedged_paths, lognormal_lattice, short_profit
@@ -165,7 +166,7 @@ def _basis_and_leverage() -> list[Printed]:
     down, up = breaches(2.0)
     return [
         _row("basis.sign", "3, A.11 and A.14", "the basis of r = 2.4 %, by both", (0.024, -0.024),
-             (math.log(1.0 / 1.024), -0.024), 1e-3,
+             (math.log(1.0 / covered_forward(1.0, quote_rate=0.024, asset_rate=0.0)), -0.024), 1e-3,
              note="C7: A.11 is inverted; the basis is future less spot, and A.13 stands"),
         _row("lev.weekly_vol", "3.2", "100 % a year, a week", 0.14, weekly(1.0), 5e-3),
         _row("lev.three_sigma", "3.2", "three of them", 0.42, 3 * weekly(1.0), 5e-3),

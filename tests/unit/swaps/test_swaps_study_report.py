@@ -16,8 +16,8 @@ from btcfi.swaps.study.report import study
 
 QUICK = {"paths": 500, "liar_books": 20, "hedge_weeks": 4}
 TABLES = {
-    "leverage", "collar", "marginal_risk", "marginal_sharpe", "hedge", "hedge_paths", "stopping", "cheat", "burning",
-    "lying", "verdicts",
+    "leverage", "collar", "marginal_risk", "marginal_sharpe", "hedge", "hedge_paths", "stopping", "stop", "cheat",
+    "burning", "lying", "verdicts",
 }  # fmt: skip
 OTHER = {
     "margin_volatility": 0.6, "asset_volatility": 0.8, "cross_volatility": 0.8, "index_volatility": 0.3,
@@ -42,7 +42,7 @@ def test_the_study_has_a_table_of_each_argument(found):
     assert {one.name for one in found.tables} == TABLES
     assert all(len(row) == len(one.columns) for one in found.tables for row in one.rows)
     (cheat,) = found.table("cheat").rows
-    assert cheat == (Scam().last_week, Scam().stopping, Scam().benefit, Scam().dividend, Scam().annuity, True)
+    assert cheat == (Scam().last_week, Scam().stopping, Scam().benefit, Scam().dividend, Scam().annuity, True, 2)
     assert dict(zip(found.table("stopping").column("threshold"), found.table("stopping").column("mean"), strict=True))[
         -2.5
     ] == pytest.approx(Stopping(-2.5).mean)

@@ -19,7 +19,7 @@ from btcfi.swaps.returns import Prices, Side, uncapped_return
 from btcfi.swaps.settlement import BOOK_SECONDS, COMPUTE_SECONDS
 from btcfi.swaps.study import collar, hedge, provider, verdicts
 from btcfi.swaps.study.basis import covered_forward
-from btcfi.swaps.study.cheat import Scam, Stopping, simulated_stops
+from btcfi.swaps.study.cheat import Scam, Stopping, burns_at, simulated_stops
 from btcfi.swaps.study.collar import Capped, Drift, Pricing
 from btcfi.swaps.study.verdicts import Verdict
 from tests.support.paths import ROOT
@@ -155,6 +155,18 @@ def test_chance_gives_the_closed_forms_collar(one, drift):
     value, error = collar.simulated_collar(one, paths=400_000, generator=np.random.default_rng(20), drift=drift)
     assert 0 < error < 4e-4
     assert abs(value - collar.collar_value(one, drift=drift)) < 4 * error
+
+
+@pytest.mark.parametrize("drift", list(Drift))
+def test_chance_gives_the_crosss_collar_in_dollars(drift):
+    cross = verdicts.TABLE_2[1]
+    chance = np.random.default_rng(21)
+    value, error = collar.simulated_collar(cross, paths=400_000, generator=chance, drift=drift, in_dollars=True)
+    assert abs(value - collar.in_dollars_of_margin(cross, drift=drift)) < 4 * error
+
+
+def test_a_burn_is_cheaper_than_to_stay_a_round_of_thought_before_the_text():
+    assert [burns_at(burn=0.25, deviation=one) for one in (1 / 3, 0.25, 0.2)] == [2, 3, 4]
 
 
 def test_a_margin_beyond_reach_makes_no_collar():
