@@ -91,7 +91,9 @@ def study(
     written = [] if out is None else _written(out, found)
     tables = {one.name: [dict(zip(one.columns, row, strict=True)) for row in one.rows] for one in found.tables}
     if as_json:
-        typer.echo(json.dumps({"parameters": asdict(found.parameters), "tables": tables, "files": written}))
+        typer.echo(
+            json.dumps({"parameters": asdict(found.parameters), "tables": tables, "files": written}, allow_nan=False)
+        )
         return
     for table in found.tables:
         typer.echo("\n".join(_text(table)))

@@ -24,8 +24,8 @@ from btcfi.swaps.settlement import SETTLE_SECONDS
 from btcfi.units import Sats, UnixSeconds
 
 START: Final = 1_600_000_000
-FIRST_PRICE: Final = 10**9
-"""Millionths, at the start of every week: the lattice of prices is that much finer than a satoshi of the margin."""
+FIRST_PRICE: Final = 10**13
+"""Millionths: far from the largest price and from those so small that a millionth is more than a satoshi."""
 
 RESERVE: Final = 60
 """Required margins that each side brings, so that nobody defaults before the lie."""

@@ -61,9 +61,9 @@ class StudyParameters:
 
 BOUNDS = {
     "margin_volatility": (0.01, 5.0), "asset_volatility": (0.01, 5.0), "cross_volatility": (0.01, 5.0),
-    "index_volatility": (0.01, 5.0), "holding_volatility": (0.01, 5.0), "correlation": (-1.0, 1.0),
-    "index_correlation": (-1.0, 1.0), "own_leverage": (0.01, 100.0), "asset_leverage": (0.01, 100.0),
-    "cross_leverage": (0.01, 100.0), "index_leverage": (0.01, 100.0), "paths": (100, 10_000_000),
+    "index_volatility": (0.01, 5.0), "holding_volatility": (0.01, 5.0), "correlation": (-0.99, 0.99),
+    "index_correlation": (-0.99, 0.99), "own_leverage": (0.01, 100.0), "asset_leverage": (0.01, 100.0),
+    "cross_leverage": (0.01, 100.0), "index_leverage": (0.01, 100.0), "paths": (100, 2_000_000),
     "seed": (0, 2**63 - 1), "target": (0.0, 0.52), "gross_to_net": (1.0, 1_000.0), "allocation": (0.001, 1.0),
     "hedge_weeks": (1, 16), "cure": (0.0, 10.0), "stop": (-2.5, 2.0), "liar_books": (2, 5_000), "victims": (1, 30),
     "rational": (0, 30), "deviation": (0.01, 1.0), "walk_away": (0.0, 10.0), "closes": (0.0, 52.0),

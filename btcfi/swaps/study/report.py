@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final
@@ -114,10 +115,9 @@ def _leverage(offered: tuple[Capped, ...]) -> Table:
     for one in offered:
         own = one.pricing is Pricing.OWN
         down, up = breaches(one.leverage) if own else (-1.0 / one.leverage, 1.0 / one.leverage)
+        ends: tuple[Cell, Cell] = (down if down > -1.0 else "never", up if math.isfinite(up) else "never")
         week = weekly(one.volatility)
-        rows.append(
-            (one.name, one.volatility, week, one.leverage, covering_leverage(one.volatility, own=own), down, up)
-        )
+        rows.append((one.name, one.volatility, week, one.leverage, covering_leverage(one.volatility, own=own), *ends))
     return Table(
         name="leverage", title="What each leverage covers: the fall and the rise of a week that owe the whole margin",
         columns=("contract", "volatility", "weekly", "leverage", "of_three_sigmas", "fall", "rise"), rows=tuple(rows),
@@ -161,10 +161,10 @@ def _risk(given: StudyParameters, offered: tuple[Capped, ...]) -> Table:
 
 
 def _sharpe(given: StudyParameters, offered: tuple[Capped, ...]) -> Table:
-    each = [_provider(given, one) for one in offered]
-    each += [replace(one, gross_to_net=3.0) for one in each]
+    ratios = dict.fromkeys((given.gross_to_net, 3.0))
+    each = [replace(_provider(given, one), gross_to_net=ratio) for ratio in ratios for one in offered]
     allocations = sorted({*ALLOCATIONS, given.allocation})
-    names = [f"{one.name} {ratio:g}:1" for ratio in (given.gross_to_net, 3.0) for one in offered]
+    names = [f"{one.name} {ratio:.12g}:1" for ratio in ratios for one in offered]
     return Table(
         name="marginal_sharpe", title="What an allocation earns for the risk it adds (figure 2)",
         columns=("allocation", *names),

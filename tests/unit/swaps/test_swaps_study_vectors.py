@@ -169,6 +169,13 @@ def test_a_burn_is_cheaper_than_to_stay_a_round_of_thought_before_the_text():
     assert [burns_at(burn=0.25, deviation=one) for one in (1 / 3, 0.25, 0.2)] == [2, 3, 4]
 
 
+@pytest.mark.parametrize("drift", list(Drift))
+def test_a_margin_whose_price_rests_makes_an_asset_in_dollars_one_priced_in_it(drift):
+    cross = replace(verdicts.TABLE_2[1], margin_volatility=1e-9, correlation=0.0)
+    resting = collar.collar_value(replace(cross, pricing=Pricing.DOLLARS), drift=drift)
+    assert resting == pytest.approx(collar.collar_value(cross, drift=drift), abs=1e-12)
+
+
 def test_a_margin_beyond_reach_makes_no_collar():
     wide = [replace(one, leverage=0.5) for one in verdicts.TABLE_2]
     assert [collar.collar_value(one) for one in wide] == pytest.approx([0.0, 0.0, 0.0], abs=1e-9)
