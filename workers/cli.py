@@ -62,7 +62,7 @@ COMMANDS: Final = _rows(
     Row("dispute", Who.TRADER, "btcfi.surfaces.dispute_cli:app",
         "Contracts that compute over attested prices: propose, accept, sign, claim, watch."),
     Row("swaps", Who.TRADER, "btcfi.surfaces.swaps_cli:app",
-        "Weekly swaps: replay a ledger's history."),
+        "Weekly swaps: replay a ledger's history, study the appendix."),
     Row("up", Who.OPERATOR, "workers.commands.up:up",
         "Start broker, chain, workers, beat and Flower, and keep them running until Ctrl-C."),
     Row("doctor", Who.OPERATOR, "workers.commands.doctor:doctor",

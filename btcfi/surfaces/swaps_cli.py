@@ -1,4 +1,4 @@
-"""``btcfi swaps``: weekly swaps from files, without a cluster: a ledger's history replayed, guards and sums and all."""
+"""``btcfi swaps``: weekly swaps without a cluster: a ledger's history replayed, and the appendix studied."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import typer
 
 from btcfi.adapters.files import read_untrusted_json
 from btcfi.surfaces.cli import Once
+from btcfi.surfaces.swaps_study_cli import study
 
 app = typer.Typer(
-    name="swaps", help="Weekly swaps: replay a ledger's history.", no_args_is_help=True,
+    name="swaps", help="Weekly swaps: replay a ledger's history, study the appendix.", no_args_is_help=True,
     pretty_exceptions_enable=False, add_completion=False,
 )  # fmt: skip
 
@@ -25,7 +26,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and 
 
 @app.callback()
 def main() -> None:
-    """Weekly swaps: replay a ledger's history."""
+    """Weekly swaps: replay a ledger's history, study the appendix."""
+
+
+app.command(cls=Once)(study)
 
 
 @app.command(cls=Once)

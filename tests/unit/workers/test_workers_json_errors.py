@@ -45,6 +45,7 @@ FAILING = {
     "payoff margin": [NOTHING, "--spot", "1", "--volatility", "0.5"], "book show": ["x"],
     "book list": ["--dir", NOTHING], "dispute cost": ["nothing", "--strikes", "1"],
     "payoff draw": ["call", "--strikes", "0"], "options list": ["--state", "gone"], "demo": ["--replay", NOTHING],
+    "swaps study": ["--rational", "31"],
 }  # fmt: skip
 """Words that each command takes and cannot follow; without any it fails by the settings, which name no database."""
 
