@@ -14,7 +14,7 @@ import structlog
 from celery import shared_task
 
 from btcfi.adapters.store.swaps import views, weeks
-from btcfi.errors import BtcfiError, RetryableError
+from btcfi.errors import RetryableError
 from btcfi.swaps.calendar import due_day
 from btcfi.swaps.errors import SwapRefusedError
 from btcfi.units import UnixSeconds
@@ -116,6 +116,6 @@ def _apart(what: str, work: Callable[..., Any], *arguments: Any) -> Any:  # noqa
         raise
     except SwapRefusedError as e:
         log.info("swaps_wait", what=what, guard=e.guard.value, reason=str(e))
-    except BtcfiError as e:
-        log.warning("swaps_not_done", what=what, reason=str(e))
+    except Exception as e:  # noqa: BLE001 - whatever it is, it holds up no other book
+        log.warning("swaps_not_done", what=what, reason=f"{type(e).__name__}: {e}")
     return None

@@ -58,7 +58,8 @@ def week_id(contract: str, week: int) -> str:
 def board_row(session: Session, *, writing: bool = False) -> SwapBoardRow:
     """Return the board's row, shared until the transaction ends, or held. Raises NoResultFound before a contract is."""
     query = select(SwapBoardRow).where(col(SwapBoardRow.id) == BOARD).with_for_update(read=not writing)
-    return session.execute(query).scalar_one()
+    found: SwapBoardRow = session.execute(query).scalar_one()
+    return found
 
 
 def board_of(session: Session, row: SwapBoardRow) -> PriceBoard:

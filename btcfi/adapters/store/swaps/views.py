@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import func
-from sqlmodel import Session, col, select
+from sqlmodel import Session, select
 
 from btcfi.adapters.store.swaps.tables import SwapBalanceRow, SwapBookRow, SwapRow, SwapSubcontractRow
 from btcfi.units import Sats
@@ -35,12 +36,13 @@ def are_any_listed(session: Session) -> bool:
 def sums(session: Session) -> Sums:
     """Return everybody's money, from the rows alone."""
 
-    def total(column: object) -> int:
-        return int(session.exec(select(func.coalesce(func.sum(column), 0))).one())  # type: ignore[arg-type]
+    def total(column: Any) -> Sats:  # noqa: ANN401 - a column
+        found = session.execute(select(func.coalesce(func.sum(column), 0))).scalar_one()
+        return Sats(int(found))
 
     return Sums(
-        paid_in=Sats(total(col(SwapBookRow.paid_in_sats))),
-        margins=Sats(total(col(SwapBookRow.margin_sats)) + total(col(SwapSubcontractRow.margin_sats))),
-        balances=Sats(total(col(SwapBalanceRow.amount_sats))), burned=Sats(total(col(SwapBookRow.burned_sats))),
-        paid_out=Sats(total(col(SwapBalanceRow.paid_out_sats))),
+        paid_in=total(SwapBookRow.paid_in_sats),
+        margins=Sats(total(SwapBookRow.margin_sats) + total(SwapSubcontractRow.margin_sats)),
+        balances=total(SwapBalanceRow.amount_sats), burned=total(SwapBookRow.burned_sats),
+        paid_out=total(SwapBalanceRow.paid_out_sats),
     )  # fmt: skip
