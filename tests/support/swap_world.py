@@ -17,7 +17,7 @@ from btcfi.adapters.store.swaps import acts, views, weeks
 from btcfi.adapters.store.swaps.tables import SwapSettlementRow
 from btcfi.swaps.calendar import day_of, instant, is_business_day
 from btcfi.swaps.contract import CONTRACTS, LOT, Rates
-from btcfi.swaps.returns import PRICE_UNIT, Side
+from btcfi.swaps.returns import PRICE_UNIT
 from btcfi.units import UnixSeconds
 from tasks import pipeline
 from tasks import swaps as tasks
@@ -118,13 +118,11 @@ class SwapWorld:
                 tasks.close_week([], week)
         return done
 
-    def run_day(self, day, *, every=900):
-        """Go through a New York day, a tick every so many seconds, and deliver what it starts."""
-        begin = instant(day, datetime.min.time())
-        for seconds in range(15 * 3_600 + 1_800, 24 * 3_600, every):
-            self.time = UnixSeconds(begin + seconds)
-            self.tick()
-            self.deliver()
+    def settle_part(self, week, books):
+        return tasks.settle_books(week, books)
+
+    def close_week(self, week):
+        tasks.close_week([], week)
 
     def survive(self, work):
         """Do something and be started again where it died; return whether it did."""
@@ -145,14 +143,13 @@ class SwapWorld:
         with self.real.transaction() as session:
             return acts.perform(session, name, given, now=self.time)
 
-    def create(self, provider, lots, contract="BTCUSD"):
-        return self.do("create-book", contract=contract, caller=provider, amount_sats=lots * LOT, minimum_take_sats=LOT)
+    def create(self, provider, lots):
+        return self.do("create-book", contract="BTCUSD", caller=provider, amount_sats=lots * LOT, minimum_take_sats=LOT)
 
-    def take(self, provider, taker, side, lots, extra=0, contract="BTCUSD"):
-        side = side if isinstance(side, str) else Side(side).name.lower()
+    def take(self, provider, taker, side, lots):
         (event,) = self.do(
-            "take", contract=contract, provider=provider, caller=taker, side=side, required_sats=lots * LOT,
-            margin_sats=lots * LOT + extra,
+            "take", contract="BTCUSD", provider=provider, caller=taker, side=side, required_sats=lots * LOT,
+            margin_sats=lots * LOT,
         )  # fmt: skip
         return event.fields["number"]
 
