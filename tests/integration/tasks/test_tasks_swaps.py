@@ -6,7 +6,6 @@ from itertools import count
 
 import pytest
 
-from btcfi.adapters.store.spine.tables import EventRow
 from btcfi.adapters.store.swaps import acts, weeks
 from btcfi.adapters.store.swaps.tables import (
     SubcontractState,
@@ -28,6 +27,7 @@ from btcfi.swaps.errors import Guard, SwapRefusedError
 from tasks import swaps as tasks
 from tests.support.stores import store_on_postgresql, store_on_sqlite
 from tests.support.swap_world import SwapWorld, business_days
+from workers.audit import replay_events, swapped
 
 pytestmark = pytest.mark.integration
 
@@ -256,19 +256,31 @@ def store_of_two(request, tmp_path):
         yield store
 
 
-def test_the_events_of_every_row_lead_to_its_state(world):
+def audited(world):
+    with world.reading() as session:
+        found = [str(one) for one in (*swapped(session), *replay_events(session))]
+    return [one for one in found if one.startswith("swap")]
+
+
+def test_an_audit_finds_nothing_wrong_with_a_week_and_each_thing_that_is(world):
     settle_all(at_the_next_post(world))
     world.do("pause", caller=ORACLE, contract="BTCUSD", paused=True)
-    last = {}
-    for one in sorted(world.rows(EventRow), key=lambda one: one.id):
-        assert last.get((one.entity, one.entity_id), "") == one.from_state
-        last[one.entity, one.entity_id] = one.to_state
-    for table, entity in (
-        (SwapRow, "swap"), (SwapWeekRow, "swap_week"), (SwapBookRow, "swap_book"),
-        (SwapSubcontractRow, "swap_subcontract"),
-    ):  # fmt: skip
-        for row in world.rows(table):
-            assert last[entity, row.id] == row.state
+    assert audited(world) == []
+    for table, key, column, said in (
+        (SwapBookRow, "BTCUSD/p0", "margin_sats", "are nowhere"),
+        (SwapBookRow, "BTCUSD/p0", "weeks", "settlements"),
+        (SwapPriceRow, (2, 0, "BTCUSD"), "asset_millionths", "not those of its prices"),
+        (SwapWeekRow, "BTCUSD/1", "target_ppm", "not those of its prices"),
+    ):
+        with world.reading() as session:
+            was = getattr(session.get(table, key), column)
+        for value in (was + 1, was):
+            with world.real.transaction() as session:
+                setattr(session.get(table, key), column, value)
+            assert any(said in one for one in audited(world)) == (value != was), column
+    with world.real.transaction() as session:
+        session.get(SwapWeekRow, "BTCUSD/1").state = WeekState.PASSED
+    assert any("its events end in" in one for one in audited(world))
 
 
 # ---- people
