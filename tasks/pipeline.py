@@ -5,6 +5,7 @@ Tasks do not know their successor; they write to the outbox.
 exchange (offer, accept, sign between the parties) -> check_contract -> exchange (funded)
 tick -> price_round: [fetch x venue] => aggregate -> expire_due -> attest
                                                                 -> settle -> (prove_long: [part x n] => close) -> send
+tick of swaps -> settle_swaps: [settle_books x n] => close_week
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from btcfi.units import UnixSeconds
 
 PARTS_PER_TASK: Final = 4
 """Subtrees that one task hashes; a chord has at most 16 of them for the longest run that is allowed."""
+
+BOOKS_PER_TASK: Final = 8
+"""Books of swaps that one task settles, each in a transaction of its own."""
 
 
 def _task(name: str, *arguments: object) -> Signature:
@@ -89,6 +93,14 @@ def check_accept(option_id: str) -> Signature:
 def attest(event_id: str) -> Signature:
     """Have the oracles attest an event."""
     return _task("oracle.attest", event_id)
+
+
+def settle_swaps(week: str, books: list[str]) -> Signature:
+    """Settle a week's books side by side, then close it."""
+    parts = [books[first : first + BOOKS_PER_TASK] for first in range(0, len(books), BOOKS_PER_TASK)]
+    if not parts:
+        return _task("swaps.close_week", [], week)
+    return chord(group(_part("swaps.settle_books", week, some) for some in parts), _task("swaps.close_week", week))
 
 
 def answer_request(option_id: str) -> Signature:

@@ -59,6 +59,7 @@ WITNESSES = 200_000
 """Of a liar against leaves: CI tries 10,000."""
 FLEET = "tests/integration/docs/test_docs_fleet.py"
 TUTORIAL = "tests/integration/docs/test_docs_tutorial.py"
+SWAP_WEEKS = "tests/integration/swaps/test_swaps_weeks.py"
 PACKAGES = "tests/unit/disputes/test_disputes_watchtower.py"
 
 Figures = Callable[[str], dict[str, tuple[float, str]]]
@@ -240,6 +241,11 @@ PARTS: tuple[Part, ...] = (
         minutes=15,
         command=(*PYTEST, "-n", "0", "-rsP", "-m", "slow", "tests/property/disputes/test_disputes_holes_messages.py"),
         figures=shown_figures, environment={"BTCFI_TEST_SEED": "{seed}"},
+    ),
+    Part(
+        name="swap-weeks", about="half a year of 40 providers' and 2,000 takers' swaps, with deaths, then silence",
+        minutes=10, command=(*PYTEST, "-n", "0", "-rsP", "-m", "slow", SWAP_WEEKS), figures=shown_figures,
+        environment={"BTCFI_TEST_SEED": "{seed}"},
     ),
     Part(
         name="walk", about="the walk by hand of docs/contract.md on a real bitcoind", minutes=6,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from sqlalchemy import case, func, select
@@ -44,6 +44,9 @@ from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.machines import machines
 from btcfi.adapters.store.spine.schema import load_tables
 from btcfi.adapters.store.spine.tables import EventRow, OutboxRow
+from btcfi.adapters.store.swaps import rows as swap_rows
+from btcfi.adapters.store.swaps import views as swap_views
+from btcfi.adapters.store.swaps.tables import SwapBoardRow, SwapBookRow, SwapRow, SwapSettlementRow, SwapWeekRow
 from btcfi.bitcoin.fees import DUST_P2TR
 from btcfi.bitcoin.transaction import parse_transaction
 from btcfi.contracts.anchor import AnchorItem, AnchorKind, anchor_root
@@ -63,6 +66,7 @@ from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
 from btcfi.proofs.errors import ProofWindowError
 from btcfi.proofs.window import check_window, read_window
+from btcfi.swaps.settlement import compute_returns
 from btcfi.units import Sats, Slot, UnixSeconds, hash32
 from btcfi.vm.interpreter import run_untraced
 from btcfi.vm.program import Program, load_program_by_hash
@@ -171,6 +175,7 @@ def audit(
                     problems = [str(e)]
                 found += [Finding(subject=option.id, what=problem) for problem in problems]
         found += traded(session, now=now)
+        found += swapped(session)
         found += replay_events(session)
     return found
 
@@ -555,6 +560,41 @@ def replay_events(session: Session) -> list[Finding]:
 
 def _event(row: EventRow, what: str) -> Finding:
     return Finding(subject=f"event {row.id} of {row.entity} {row.entity_id}", what=what)
+
+
+# ---- swaps
+
+
+def swapped(session: Session) -> list[Finding]:
+    """Return what is wrong with swaps: money that is nowhere, a week settled twice or by other returns than its own."""
+    found = []
+    if missing := swap_views.sums(session).missing:
+        found.append(Finding(subject="swaps", what=f"{missing} sats were paid in and are nowhere"))
+    settled = Counter(session.execute(select(col(SwapSettlementRow.book_id))).scalars())
+    found += [
+        Finding(subject=f"swap book {name}", what=f"{weeks} weeks, {settled[name]} settlements")
+        for name, weeks in session.execute(select(col(SwapBookRow.id), col(SwapBookRow.weeks)))
+        if weeks != settled[name]
+    ]
+    computed = session.execute(select(SwapWeekRow).where(col(SwapWeekRow.returns).is_not(None))).scalars()
+    problems = ((week.id, _returns(session, week)) for week in computed)
+    return found + [Finding(subject=f"swap week {name}", what=problem) for name, problem in problems if problem]
+
+
+def _returns(session: Session, week: SwapWeekRow) -> str:
+    """Return what is wrong with a week's returns, computed anew from the prices that were posted."""
+    stored, swap = swap_rows.returns_of(week), session.get(SwapRow, week.contract)
+    if stored is None or swap is None:
+        return "its returns are not whole"
+    past = SwapBoardRow(id=0, week=week.week + 1)
+    board = replace(swap_rows.board_of(session, past), settlement_at=stored.computed_at)
+    try:
+        anew = compute_returns(
+            swap_rows.contract_of(swap), replace(board, slots=board.slots[:1]), stored.rates, now=stored.computed_at
+        )
+    except BtcfiError as e:
+        return str(e)
+    return "" if anew == stored else "its returns are not those of its prices"
 
 
 # ---- the market

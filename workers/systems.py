@@ -248,7 +248,27 @@ DISPUTES: Final = System(
 )
 """Disputed contracts: watched from the chain alone, by their public parts; the service has no secret of any."""
 
-SYSTEMS: Final = (SPINE, PRICES_SYSTEM, CHAIN_SYSTEM, OPTIONS, MARKET, DISPUTES)
+SWAPS_SECONDS: Final = 15.0
+"""Between two looks what New York's clock makes due: of the hours between a post and its settlement, nothing."""
+
+
+def _swaps_beat(_deployment: Deployment) -> Mapping[str, Entry]:
+    return {"swaps.tick": every("swaps.tick", SWAPS_SECONDS)}
+
+
+SWAPS: Final = System(
+    name="swaps",
+    store=("swaps",),
+    tasks={CONTROL: ("tasks.swaps",), SETTLE: ("tasks.swaps",)},
+    routes=(("swaps.settle_books", SETTLE),),
+    beat=_swaps_beat,
+    flows={"settle_swaps": "tasks.pipeline:settle_swaps"},
+    said={"swaps.settle_books": ("week", "books"), "swaps.close_week": (None, "week")},
+    quiet=("swaps.tick",),
+)
+"""Weekly swaps of the operator's ledger: prices, returns and settlements by the exchange's days."""
+
+SYSTEMS: Final = (SPINE, PRICES_SYSTEM, CHAIN_SYSTEM, OPTIONS, MARKET, DISPUTES, SWAPS)
 """The one table: a system more is one row more."""
 
 

@@ -115,7 +115,8 @@ class Book:
 
     def in_settlement(self, board: PriceBoard) -> bool:
         """Whether a week's prices are posted and this book has not settled it."""
-        return self.status is BookStatus.OPEN and board.settlement_at > self.last_settle_at
+        is_over = bool(board.last_week) and board.settlement_at > self.last_settle_at  # the first post ends no week
+        return self.status is BookStatus.OPEN and is_over
 
     def room(self, side: Side, board: PriceBoard) -> Sats:
         """Return the largest required margin that can be taken on a side now. Source: specification, C19, C27."""

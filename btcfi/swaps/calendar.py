@@ -33,6 +33,9 @@ SETTLE_HOURS: Final = 4
 
 WEDNESDAY: Final = 2
 
+LOOK_BACK_DAYS: Final = 10
+"""In which there is a settlement day, whatever the holidays."""
+
 FIRST_YEAR, LAST_YEAR = 2009, 2040
 
 
@@ -106,6 +109,22 @@ def start_days(previous: date, settlement: date) -> tuple[date, ...]:
         days.append(day)
         day = next_business_day(day)
     return tuple(days)
+
+
+def due_day(posted: date | None, now: UnixSeconds) -> Day | None:
+    """Return the day whose prices are posted next, from the time on at which its takes are initialised; None: none yet.
+
+    posted: of the latest post; None before the first, which is a settlement day's. A settlement day that was missed
+    comes before any later day, the newest one if several were; other days that were missed are left out, and their
+    takes start a day later.
+    """
+    today = datetime.fromtimestamp(now, tz=UTC).astimezone(NEW_YORK).date()
+    first = today - timedelta(days=LOOK_BACK_DAYS) if posted is None else posted + timedelta(days=1)
+    span = (today - max(first, today - timedelta(days=LOOK_BACK_DAYS))).days
+    behind = [today - timedelta(days=back) for back in range(span + 1)]
+    days = [found for one in behind if is_business_day(one) and (found := day_of(one)).initialise <= now]
+    settling = next((one for one in days if one.settles and (one.post <= now or one.date == today)), None)
+    return settling or (days[0] if days and posted is not None else None)
 
 
 def instant(day: date, at: time) -> UnixSeconds:

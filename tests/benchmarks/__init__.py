@@ -23,6 +23,7 @@ MODULES = (
     "throughput",
     "dispute",
     "bilateral",
+    "swaps",
     "up",
 )
 """The modules beside this file, in the order in which they are run; one that does not exist yet is left out."""

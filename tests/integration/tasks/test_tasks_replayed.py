@@ -58,6 +58,7 @@ ONCE = {
     "settlement.execute_batch": (["st-one"],),
     "settlement.prove_part": ("st-one", 0, 4), "settlement.close_proof": ([], "st-one"), "chain.settle": (),
     "chain.watch": (), "chain.anchor": (), "disputes.watch": (),
+    "swaps.tick": (), "swaps.settle_books": ("BTCUSD/1", []), "swaps.close_week": ([], "BTCUSD/1"),
     "pricing.refresh": (), "control.relay": (), "control.reconcile": (),
     "control.prune": (), "control.canary": ("settle",),
 }  # fmt: skip

@@ -9,6 +9,7 @@ from btcfi.errors import InvalidInputError
 from btcfi.swaps.calendar import (
     NEW_YORK,
     day_of,
+    due_day,
     is_business_day,
     next_settlement_day,
     settlement_day,
@@ -91,3 +92,26 @@ def test_a_closed_day_and_a_year_that_nobody_knows_are_refused():
         day_of(date(2026, 12, 25))
     with pytest.raises(InvalidInputError, match="2009 to 2040"):
         is_business_day(date(2041, 1, 2))
+
+
+DUE = {
+    "before a quarter to four the day before stands": ("2024-11-13", "2024-11-14 15:44", None),
+    "from a quarter to four it is the day's": ("2024-11-13", "2024-11-14 15:45", "2024-11-14"),
+    "a day that is posted is not due again": ("2024-11-14", "2024-11-14 23:00", None),
+    "of days that were missed the newest": ("2024-11-13", "2024-11-18 16:00", "2024-11-18"),
+    "a missed day before the next one's time": ("2024-11-14", "2024-11-16 12:00", "2024-11-15"),
+    "a missed settlement day before any later day": ("2024-11-19", "2024-11-22 16:00", "2024-11-20"),
+    "of missed settlement days the newest": ("2024-11-12", "2024-11-21 16:00", "2024-11-20"),
+    "a silence of a month": ("2024-10-16", "2024-11-18 18:00", "2024-11-13"),
+    "the settlement day itself from a quarter to four": ("2024-11-19", "2024-11-20 15:50", "2024-11-20"),
+    "a Tuesday before a Wednesday that is a holiday": ("2024-12-23", "2024-12-24 16:20", "2024-12-24"),
+    "the first post is a settlement day's": (None, "2024-11-14 09:00", "2024-11-13"),
+    "the first of all on its own day": (None, "2024-11-20 15:45", "2024-11-20"),
+    "the winter clock": ("2024-11-01", "2024-11-04 15:45", "2024-11-04"),
+}
+
+
+@pytest.mark.parametrize(("posted", "now", "expected"), DUE.values(), ids=DUE)
+def test_the_day_that_is_posted_next(posted, now, expected):
+    found = due_day(None if posted is None else date.fromisoformat(posted), at(now))
+    assert (found and found.date.isoformat()) == expected

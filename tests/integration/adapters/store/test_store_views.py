@@ -24,6 +24,7 @@ from btcfi.adapters.store.options.views import Sight, WhichOptions, WhichSettlem
 from btcfi.adapters.store.prices import views as prices
 from btcfi.adapters.store.spine import views as spine
 from btcfi.adapters.store.spine.paging import encode_cursor
+from btcfi.adapters.store.swaps import views as swaps
 from btcfi.bitcoin.fees import FeeRule
 from btcfi.options.terms import OptionKind
 from btcfi.units import Height
@@ -212,6 +213,8 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
     (disputes, "tip_of"): {"": lambda s: disputes.tip_of(s, DisputeRow(walked_height=1))},
     (disputes, "behind"): {"": disputes.behind},
     (disputes, "pressing"): {"": lambda s: list(disputes.pressing(s))},
+    (swaps, "are_any_listed"): {"": swaps.are_any_listed},
+    (swaps, "sums"): {"": swaps.sums},
     (spine, "has_table"): {"": lambda s: spine.has_table(s, "option")},
     (spine, "blob"): {"": lambda s: spine.blob(s, "aa")},
     (spine, "by_state"): {"": lambda s: spine.by_state(s, ContractRow)},
