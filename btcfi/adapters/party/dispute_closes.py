@@ -80,6 +80,7 @@ class Closes:
         _, close = self._closing(name, request.payout, request.rate)
         side, secret = files.side_of(name), self._room.own(name)["open"]
         both = {side: request.nonces, side.other: answer.nonces}
+        close.check(side.other, both, answer.partials)  # first: a nonce that is taken is gone, and so is the close
         own = [self._vault.take(_session(answer.contract, at), public) for at, public in enumerate(request.nonces)]
         mine = close.sign(secret, own, both[Side.CLAIMANT], both[Side.VERIFIER])
         closed = close.finish(both, {side: mine, side.other: answer.partials})

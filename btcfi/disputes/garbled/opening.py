@@ -263,18 +263,22 @@ class Close:
         sessions = self._sessions(claimant, verifier)
         return [session.sign(secret, nonce) for session, nonce in zip(sessions, own, strict=True)]
 
+    def check(self, side: Side, nonces: Mapping[Side, Sequence[bytes]], partials: Sequence[bytes]) -> None:
+        """Check one side's partial signatures, before a nonce of ours is used up. Raises WrongSignatureError."""
+        sessions, signer = self._sessions(nonces[Side.CLAIMANT], nonces[Side.VERIFIER]), list(Side).index(side)
+        for at, session in enumerate(sessions):
+            if len(partials) != len(sessions) or not session.partial_is_valid(signer, partials[at]):
+                raise WrongSignatureError(party=side.value, what=f"the close's input {at}")
+
     def finish(
         self, nonces: Mapping[Side, Sequence[bytes]], partials: Mapping[Side, Sequence[bytes]]
     ) -> Transaction:  # fmt: skip
         """Return the signed close. Raises WrongSignatureError naming the side whose part is wrong."""
         sessions, made = self._sessions(nonces[Side.CLAIMANT], nonces[Side.VERIFIER]), self.transaction
+        for side in Side:
+            self.check(side, nonces, partials[side])
         for at, session in enumerate(sessions):
-            parts = []
-            for signer, side in enumerate(Side):
-                if len(partials[side]) != len(sessions) or not session.partial_is_valid(signer, partials[side][at]):
-                    raise WrongSignatureError(party=side.value, what=f"the close's input {at}")
-                parts.append(partials[side][at])
-            made = made.with_witness(at, [session.aggregate(parts)])
+            made = made.with_witness(at, [session.aggregate([partials[side][at] for side in Side])])
         return made
 
     def _sessions(self, claimant: Sequence[bytes], verifier: Sequence[bytes]) -> list[Session]:

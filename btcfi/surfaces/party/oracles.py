@@ -18,7 +18,7 @@ from btcfi.oracle.foreign import import_announcement, import_attestation, name_o
 from btcfi.surfaces.party.side import PROGRAM, read_bytes
 from btcfi.vm.program import load_program
 
-_SHOWN: Final = 80
+_SHOWN: Final = 300
 """Characters of a source that is named."""
 
 

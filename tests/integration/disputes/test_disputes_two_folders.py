@@ -1,6 +1,7 @@
 """Two parties on two folders play a disputed contract by messages: each step from the disk, as after a kill."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from btcfi.adapters.party.dispute_claims import ClaimedOtherError
 from btcfi.adapters.party.dispute_deals import TooManyCutsError
 from btcfi.adapters.party.dispute_files import OtherMessageError
 from btcfi.bitcoin.fees import SatsPerKvb
+from btcfi.contracts.option import WrongSignatureError
 from btcfi.disputes.garbled import deal_messages as wire
 from btcfi.disputes.garbled.setup import Verdict
 from btcfi.disputes.stages import Stage
@@ -313,6 +315,10 @@ def test_both_close_together_at_an_amount_that_both_name(request, which):
     asked = table.desk("v").ask_close(name, payout=Sats(5_000_000), rate=SatsPerKvb(2_000))
     answer = table.desk("p").answer_close(mailed(asked), payout=Sats(5_000_000))
     assert table.desk("p").answer_close(mailed(asked), payout=Sats(5_000_000)) == answer
+    right = wire.decode_close_answer(mailed(answer))
+    wrong = replace(right, partials=tuple(bytes(31) + b"\1" for _ in right.partials))
+    with pytest.raises(WrongSignatureError, match="claimant"):  # and our nonces wait for the right one
+        table.desk("v").finish_close(mailed(wire.encode_close_answer(wrong)))
     closed = table.desk("v").finish_close(mailed(answer))
     assert closed.outputs[0].value == 5_000_000 + (50_000 if table.lazy else 0)
     assert [len(one.witness) for one in closed.inputs] == [1] * len(closed.inputs)
