@@ -22,6 +22,7 @@ MODULES = (
     "market",
     "throughput",
     "dispute",
+    "swaps",
     "up",
 )
 """The modules beside this file, in the order in which they are run; one that does not exist yet is left out."""
