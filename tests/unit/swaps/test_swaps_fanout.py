@@ -412,6 +412,19 @@ def test_the_close_of_all_pays_what_was_won_and_takes_at_most_105_vb_an_owner(ta
     assert signed.vsize <= (105 if len(close.owners) > 2 else 106) * len(close.owners)
 
 
+def test_a_dear_close_is_paid_in_proportion_and_one_dearer_than_the_margins_is_refused():
+    book = Book(on_paper(fan_terms(positions(2, 1), digits=4)))
+    close, signed = book.closed(Fraction(-1), SatsPerKvb(100_000))
+    got, _ = book.paid_to([signed])
+    held = sum(margin.value for margin in book.terms.margins.values())
+    assert sum(got) + close.fee == held
+    assert 100 * signed.vsize <= close.fee < 100 * signed.vsize + 500
+    assert got[1] == got[2] == 0  # they have lost everything, and the others pay the fee, equally
+    assert got[0] == got[3] == 2 * 10 * LOT - (close.fee - 4 * 1_240) // 2
+    with pytest.raises(InvalidInputError):
+        build_close(book.fan, close.outcome, rate=SatsPerKvb(10**9))
+
+
 def test_a_part_of_another_close_is_named_by_its_owner():
     book = Book(on_paper(fan_terms(positions(1, 1), digits=4)))
     one = Closing(build_close(book.fan, 3, rate=RATE))
