@@ -23,6 +23,7 @@ MODULES = (
     "throughput",
     "dispute",
     "bilateral",
+    "fanout",
     "swaps",
     "up",
 )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from btcfi.bitcoin.fees import OVERHEAD_WEIGHT, P2TR_OUTPUT_WEIGHT, SatsPerKvb
 from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.transaction import SEQUENCE_RBF, Transaction, TxIn, TxOut
+from btcfi.bitcoin.wallet import Coin
 from btcfi.bitcoin.witness import WrongWitnessError, check_witness, has_checkable_witness
 from btcfi.contracts.option import Contribution, WrongSignatureError, change_of
 from btcfi.errors import InvalidInputError
@@ -65,7 +66,9 @@ def build_funding(terms: FanTerms, brought: Mapping[int, Contribution], *, rate:
     """
     if set(brought) != set(terms.margins):
         raise InvalidInputError("contributions", f"of the owners {sorted(brought)}", f"of {sorted(terms.margins)}")
-    changes, coins, inputs = [], [], []
+    changes: list[TxOut] = []
+    coins: list[Coin] = []
+    inputs: list[int] = []
     for place, margin in terms.margins.items():
         one = brought[place]
         weight = P2TR_OUTPUT_WEIGHT + (0 if coins else OVERHEAD_WEIGHT)

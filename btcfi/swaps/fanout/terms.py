@@ -12,15 +12,18 @@ from btcfi import secp256k1
 from btcfi.bitcoin.fees import (
     MIN_RELAY_FEE_RATE,
     OVERHEAD_WEIGHT,
+    P2TR_INPUT_WEIGHT,
     P2TR_OUTPUT_WEIGHT,
+    SatsPerKvb,
     fee_for,
     vsize_of,
 )
 from btcfi.bitcoin.script import is_p2tr
+from btcfi.bitcoin.transaction import TxOut
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import Announcement, OracleEvent, check_announcement, check_together
 from btcfi.swaps.contract import LOT, Rates, SwapContract
-from btcfi.swaps.onchain import SETTLE_FEE, MarginOutput, ReturnGrid
+from btcfi.swaps.onchain import BURN_SCRIPT, SETTLE_FEE, MarginOutput, ReturnGrid
 from btcfi.swaps.returns import Side, taker_profit
 from btcfi.units import Sats, UnixSeconds
 
@@ -29,6 +32,12 @@ MAX_TAKERS: Final = 14
 
 PROVIDER: Final = 0
 """The provider's place among the owners; the takers' follow, from 1."""
+
+FEE_CAP: Final = SatsPerKvb(300_000)
+"""300 sat/vB: up to which a burn is promised unless the terms say otherwise."""
+
+_FEE_SHARE: Final = 4 * 10
+"""At the cap a burn's fee is at most a tenth of the quarter of the margin that it costs anyway."""
 
 _ANCHOR_SIZE: Final = 13
 """Bytes of a pay-to-anchor output."""
@@ -80,14 +89,18 @@ class FanTerms:
     """How many of them must attest the same outcome."""
     lock: UnixSeconds
     """From when a SETTLE may be mined, in median time, which is about an hour behind."""
+    fee_cap: SatsPerKvb = FEE_CAP
+    """Up to which a burn's fee is small beside what it costs: it sets the least margin of a taker. A provider's netted
+    one may be less, and its burn then costs more of it."""
 
     def __post_init__(self) -> None:
         """Raise InvalidInputError for a book that can't be one, WrongAnnouncementError for an oracle's promise."""
         if not 1 <= len(self.takers) <= MAX_TAKERS:
             raise InvalidInputError("takers", str(len(self.takers)), f"1 to {MAX_TAKERS}")
         for taker in self.takers:
-            if taker.required <= 0 or taker.required % LOT:
-                raise InvalidInputError("required margin", f"{taker.required} sats", f"a multiple of {LOT}")
+            if taker.required < self.least_required or taker.required % LOT:
+                expected = f"a multiple of {LOT}, at least {self.least_required} at this fee cap"
+                raise InvalidInputError("required margin", f"{taker.required} sats", expected)
         if len({owner.key[1:] for owner in self.owners}) != len(self.owners):
             raise InvalidInputError("owners", "one key stands twice", "a key each")
         if len({owner.script for owner in self.owners}) != len(self.owners):
@@ -127,10 +140,27 @@ class FanTerms:
     @cached_property
     def settle_fee(self) -> Sats:
         """What each SETTLE pays by itself: at least the relay fee of the largest that there can be."""
+        weight = self._spend_weight + len(self.owners) * P2TR_OUTPUT_WEIGHT + 4 * _ANCHOR_SIZE
+        return Sats(max(SETTLE_FEE, fee_for(vsize_of(weight), MIN_RELAY_FEE_RATE)))
+
+    @property
+    def burn_size(self) -> int:
+        """Virtual bytes of a BURN with one coin of the burner's own and change."""
+        types = len(self.owners) - 1  # the others' signatures have a byte of their own for their hash type
+        burned = 4 * len(TxOut(value=Sats(0), script=BURN_SCRIPT).to_bytes())
+        return vsize_of(self._spend_weight + types + burned + P2TR_INPUT_WEIGHT + P2TR_OUTPUT_WEIGHT)
+
+    @property
+    def least_required(self) -> Sats:
+        """The least required margin of a taker, in whole lots."""
+        return Sats(-(-_FEE_SHARE * fee_for(self.burn_size, self.fee_cap) // LOT) * LOT)
+
+    @property
+    def _spend_weight(self) -> int:
+        """Weight units of a transaction that spends one margin by the leaf of all, without outputs."""
         count = len(self.owners)
         witness = 1 + _SIGNATURE * count + 3 + 34 * count + 66  # script with its length, control block with its own
-        weight = OVERHEAD_WEIGHT + 4 * 41 + witness + count * P2TR_OUTPUT_WEIGHT + 4 * _ANCHOR_SIZE
-        return Sats(max(SETTLE_FEE, fee_for(vsize_of(weight), MIN_RELAY_FEE_RATE)))
+        return OVERHEAD_WEIGHT + 4 * 41 + witness
 
     @cached_property
     def margins(self) -> dict[int, MarginOutput]:

@@ -118,6 +118,33 @@ def test_another_outcome_s_settlement_is_refused_and_so_is_one_with_other_paymen
     wallet.mine()
 
 
+def test_after_the_lock_settlement_and_burn_bid_against_each_other_and_a_lost_block_opens_it_again(wallet):
+    field = Field(wallet)
+    first, second = field.funded([(field.terms(positions(3, 2)), None)] * 2)
+    weeks = [book.attested(DOWN) for book in (first, second)]
+    field.pass_time(field.lock)
+    settled = [week.settle(1) for week in weeks]
+    for one in settled:
+        field.node.send(one)
+    # not mined yet: a burn that pays more takes its place, and the other winners' money with it
+    burn = weeks[0].burn(1, first.secrets[1], fee=Sats(9_000))
+    field.send_burn(burn)
+    (block,) = wallet.mine()
+    assert wallet.confirmations(burn.txid) == 1
+    assert wallet.confirmations(settled[0].txid) is None
+    assert wallet.confirmations(settled[1].txid) == 1
+    # mined once: one lost block, and its loser burns instead; a settlement is final six blocks deep, not before
+    field.node.invalidate(block)
+    field.send_burn(weeks[1].burn(1, second.secrets[1], fee=Sats(9_000)))
+    wallet.mine()
+    assert not wallet.confirmations(settled[1].txid)
+    # the loser beside them is not touched by either
+    for week in weeks:
+        field.node.send(week.settle(2))
+    wallet.mine()
+    assert all(wallet.confirmations(week.settle(2).txid) == 1 for week in weeks)
+
+
 def test_after_nine_days_of_silence_each_owner_takes_its_margin_back_alone_and_not_before(wallet):
     field = Field(wallet)
     (book,) = field.funded([(field.terms(positions(2, 1)), None)])

@@ -18,7 +18,7 @@ from tests.support.fanning import LOCK, announcements, fan_terms, on_paper
 
 said = cache(lambda digits: announcements(LOCK, digits=digits))
 takers = st.lists(
-    st.tuples(st.sampled_from(Side), st.integers(1, 500).map(lambda lots: lots * LOT)), min_size=1, max_size=MAX_TAKERS
+    st.tuples(st.sampled_from(Side), st.integers(7, 500).map(lambda lots: lots * LOT)), min_size=1, max_size=MAX_TAKERS
 )
 rates = st.builds(
     Rates, target_ppm=st.integers(0, MAX_TARGET_PPM), basis_ppm=st.integers(-MAX_BASIS_PPM, MAX_BASIS_PPM)

@@ -106,12 +106,22 @@ def test_a_part_that_no_output_can_carry_goes_to_the_largest_and_a_debit_like_th
         {"taken": positions(8, 7)},
         {"taken": []},
         {"taken": [(Side.LONG, LOT + 1)]},
+        {"taken": positions(1, 1, 2 * LOT)},
         {"taken": positions(1, 1), "names": (0, 1, 1)},
         {"taken": positions(1, 1), "threshold": 2},
         {"taken": positions(1, 1), "digits": 12},
         {"taken": positions(1, 1), "said": announcements(LOCK + 40_000)},
     ],
-    ids=["15 takers", "no takers", "no lots", "one key twice", "more than the oracles", "digits", "after the lock"],
+    ids=[
+        "15 takers",
+        "no takers",
+        "no lots",
+        "too little for the fee cap",
+        "one key twice",
+        "more than the oracles",
+        "digits",
+        "after the lock",
+    ],
 )
 def test_a_book_that_cannot_be_one_is_refused(wrong):
     with pytest.raises(InvalidInputError):
@@ -129,12 +139,23 @@ def test_each_owner_has_an_output_and_the_provider_s_is_netted(book):
 
 
 def test_at_most_14_takers_and_a_settlement_of_all_of_them_pays_its_own_relay_fee():
-    taken = [(Side.SHORT, MAX_TAKERS * LOT), *positions(MAX_TAKERS - 1, 0, LOT)]
+    taken = [(Side.SHORT, 10 * MAX_TAKERS * LOT), *positions(MAX_TAKERS - 1, 0)]
     book = Book(on_paper(fan_terms(taken, digits=4)))
     settled = book.attested(UP).settle(1)
     assert len(settled.outputs) == 13 + 1 + 1 + 1  # 13 longs, the provider, the rest, the anchor
     fee = book.terms.margins[1].value - sum(output.value for output in settled.outputs)
     assert settled.vsize <= fee == book.terms.settle_fee
+
+
+@pytest.mark.parametrize(("takers", "lots"), [(2, 4), (14, 7)])
+def test_the_least_margin_is_40_times_the_fee_of_a_burn_at_the_cap(takers, lots):
+    book = Book(on_paper(fan_terms(positions(takers, 0), digits=4)))
+    key, outpoint = book.keys[1], OutPoint(txid=bytes([9]) * 32, index=0)
+    coin = Coin(outpoint=outpoint, output=TxOut(value=Sats(10**8), script=key.script))
+    burn = book.attested(-1).burn(1, book.secrets[1], fee=Sats(1_000), added=[(coin, key)])
+    assert book.terms.burn_size - 1 <= burn.vsize <= book.terms.burn_size
+    fee = 300 * book.terms.burn_size
+    assert book.terms.least_required == lots * LOT >= 40 * fee > (lots - 1) * LOT
 
 
 def test_a_week_s_rates_are_paid_by_both_sides_to_the_provider():
@@ -389,6 +410,19 @@ def test_the_close_of_all_pays_what_was_won_and_takes_at_most_105_vb_an_owner(ta
     assert sum(shares) == sum(m.value - m.required for m in book.terms.margins.values()) - close.fee
     assert 2 * signed.vsize <= close.fee < 2 * signed.vsize + 200
     assert signed.vsize <= (105 if len(close.owners) > 2 else 106) * len(close.owners)
+
+
+def test_a_dear_close_is_paid_in_proportion_and_one_dearer_than_the_margins_is_refused():
+    book = Book(on_paper(fan_terms(positions(2, 1), digits=4)))
+    close, signed = book.closed(Fraction(-1), SatsPerKvb(100_000))
+    got, _ = book.paid_to([signed])
+    held = sum(margin.value for margin in book.terms.margins.values())
+    assert sum(got) + close.fee == held
+    assert 100 * signed.vsize <= close.fee < 100 * signed.vsize + 500
+    assert got[1] == got[2] == 0  # they have lost everything, and the others pay the fee, equally
+    assert got[0] == got[3] == 2 * 10 * LOT - (close.fee - 4 * 1_240) // 2
+    with pytest.raises(InvalidInputError):
+        build_close(book.fan, close.outcome, rate=SatsPerKvb(10**9))
 
 
 def test_a_part_of_another_close_is_named_by_its_owner():
