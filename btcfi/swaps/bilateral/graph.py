@@ -16,19 +16,23 @@ from btcfi.bitcoin.fees import (
     P2TR_OUTPUT_WEIGHT,
     SatsPerKvb,
     dust_limit,
+    fee_for,
     replacement_fee,
     vsize_of,
 )
 from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.musig import KeyAggregate
-from btcfi.bitcoin.transaction import SEQUENCE_RBF, OutPoint, Transaction, TxIn, TxOut
-from btcfi.bitcoin.wallet import InsufficientFundsError
+from btcfi.bitcoin.transaction import SEQUENCE_RBF, TRUC_VERSION, OutPoint, Transaction, TxIn, TxOut
+from btcfi.bitcoin.wallet import Coin, InsufficientFundsError
 from btcfi.bitcoin.witness import check_witness
+from btcfi.contracts.execution import ANCHOR
 from btcfi.contracts.option import Contribution, change_of
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import DigitPoints
 from btcfi.swaps.bilateral.grid import Prefix, profit_at
 from btcfi.swaps.bilateral.terms import Owner, SwapTerms
+from btcfi.swaps.contract import NOTHING
+from btcfi.swaps.onchain import SETTLE_FEE
 from btcfi.units import Sats, Txid, UnixSeconds
 
 
@@ -228,3 +232,35 @@ def build_cancel(
         raise InsufficientFundsError(available=spent[0].value, needed=Sats(spent[0].value - rest + least))
     transaction = Transaction(version=2, inputs=inputs, outputs=(TxOut(value=Sats(rest), script=script),))
     return transaction.with_witness(0, (key.sign_input(transaction, 0, spent),))
+
+
+# ---- a settlement that should be mined sooner
+
+
+def build_child(
+    settlement: Transaction, coin: Coin, key: TaprootKey, *, script: bytes, rate: SatsPerKvb, replaces: Sats = NOTHING
+) -> Transaction:
+    """Return the child of SETTLE, signed: it spends the anchor and one confirmed coin, and pays ``rate`` for both.
+
+    replaces: the fee of an earlier child, anybody's, or of a burn that waits. Raises InsufficientFundsError.
+    """
+    place = settlement.outputs.index(ANCHOR)
+    spent = [ANCHOR, coin.output]
+    inputs = tuple(
+        TxIn(outpoint=outpoint, sequence=SEQUENCE_RBF) for outpoint in (settlement.outpoint(place), coin.outpoint)
+    )
+
+    def made(fee: int) -> Transaction:
+        rest = TxOut(value=Sats(ANCHOR.value + coin.value - fee), script=script)
+        return Transaction(version=TRUC_VERSION, inputs=inputs, outputs=(rest,))
+
+    def signed(transaction: Transaction) -> Transaction:
+        return transaction.with_witness(1, (key.sign_input(transaction, 1, spent),))
+
+    vsize = signed(made(0)).vsize
+    fee = max(fee_for(settlement.vsize + vsize, rate) - SETTLE_FEE, fee_for(vsize, rate))
+    if replaces:
+        fee = max(fee, replacement_fee(old_fee=replaces, vsize=vsize, rate=rate))
+    if (rest := ANCHOR.value + coin.value - fee) < (least := dust_limit(script)):
+        raise InsufficientFundsError(available=coin.value, needed=Sats(coin.value - rest + least))
+    return signed(made(fee))

@@ -34,11 +34,10 @@ from btcfi.errors import InvalidInputError
 from btcfi.swaps.bilateral.graph import Graph
 from btcfi.swaps.bilateral.grid import Prefix, begins_with, buckets, owes_nothing
 from btcfi.swaps.bilateral.terms import Outcome, Owner
+from btcfi.swaps.contract import NOTHING
 from btcfi.swaps.errors import Guard, SwapRefusedError
 from btcfi.swaps.onchain import BURN_TYPE, RELEASE_TYPE
 from btcfi.units import Hash32, Sats, UnixSeconds
-
-NOTHING: Final = Sats(0)
 
 _SIGNATURE: Final = bytes(64)
 

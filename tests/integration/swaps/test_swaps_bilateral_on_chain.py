@@ -14,7 +14,7 @@ from btcfi.bitcoin.taproot import sighash
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.bitcoin.wallet import Coin
 from btcfi.swaps.bilateral import presign
-from btcfi.swaps.bilateral.graph import build_cancel
+from btcfi.swaps.bilateral.graph import build_cancel, build_child
 from btcfi.swaps.bilateral.grid import profit_at
 from btcfi.swaps.bilateral.terms import Owner
 from btcfi.swaps.onchain import BURN_SCRIPT, RETURN_SECONDS, burned_by
@@ -245,8 +245,10 @@ def test_after_the_settlement_time_burn_and_settlement_are_an_auction(wallet):
     coin, other = swap.coins(PROVIDER, 200_000, 200_000)
     swap.open()
     settlement = swap.settle()
-    swap.node.send(settlement)
-    swap.node.send(swap.child(settlement, coin, fee=2_000))
+    child = build_child(settlement, *coin, script=WALLETS[PROVIDER].script, rate=SatsPerKvb(8_000))
+    swap.node.send_package([settlement, child])
+    fees = sum(swap.node.pool_entry(one.txid).fee for one in (settlement, child))
+    assert fees == 8 * (settlement.vsize + child.vsize)
     low = swap.burn(rate=12)
     with pytest.raises(FeeTooLowError):
         swap.send_burn(low)

@@ -9,7 +9,8 @@ from btcfi import secp256k1
 from btcfi.bitcoin.adaptor import WrongAdaptorError
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.script import P2A_SCRIPT
-from btcfi.bitcoin.wallet import InsufficientFundsError
+from btcfi.bitcoin.transaction import OutPoint, TxOut
+from btcfi.bitcoin.wallet import Coin, InsufficientFundsError
 from btcfi.contracts.messages import encode_announcement, read_announcements
 from btcfi.contracts.settle import TooFewAttestationsError
 from btcfi.errors import InvalidInputError
@@ -19,13 +20,14 @@ from btcfi.oracle.event_query import event_of as event_of_query
 from btcfi.oracle.event_query import query_of
 from btcfi.records import Refused
 from btcfi.swaps.bilateral import presign
+from btcfi.swaps.bilateral.graph import build_child
 from btcfi.swaps.bilateral.grid import buckets, owes_nothing, profit_at
 from btcfi.swaps.bilateral.terms import Owner, Party, least_required, read_outcome
 from btcfi.swaps.contract import CONTRACTS, Rates
 from btcfi.swaps.errors import Guard, SwapRefusedError
 from btcfi.swaps.onchain import BURN_SCRIPT, BURN_TYPE, ReturnGrid
 from btcfi.swaps.returns import Prices, Side, taker_return
-from btcfi.units import CentsPerBtc, Sats, UnixSeconds
+from btcfi.units import CentsPerBtc, Sats, Txid, UnixSeconds
 from tests.support.bilateral_swap import (
     ORACLES,
     RATES,
@@ -251,6 +253,18 @@ def test_a_burn_destroys_the_debit_and_a_quarter_of_the_margin_and_pays_the_rate
     assert change.value == REQUIRED + 1_240 - gone.value - 183 * 7
     raised = swap_burn(graph, outcome, given, rate=SatsPerKvb(1_000), replaces=Sats(183 * 7))
     assert raised.outputs[1].value == change.value - 183
+
+
+def test_a_settlement_s_child_pays_for_both_and_needs_a_coin_that_covers_it(lost):
+    graph, outcome, given = lost
+    settlement, wallet = presign.settle(graph, outcome, given), WALLETS[PROVIDER]
+    coin = Coin(outpoint=OutPoint(txid=Txid(bytes(32)), index=0), output=TxOut(value=Sats(9_000), script=wallet.script))
+    child = build_child(settlement, coin, wallet, script=wallet.script, rate=SatsPerKvb(20_000))
+    assert 9_000 + 240 - child.outputs[0].value == 20 * (217 + child.vsize) - 1_000
+    again = build_child(settlement, coin, wallet, script=wallet.script, rate=SatsPerKvb(1_000), replaces=Sats(2_000))
+    assert 9_000 + 240 - again.outputs[0].value == 2_000 + child.vsize
+    with pytest.raises(InsufficientFundsError):
+        build_child(settlement, coin, wallet, script=wallet.script, rate=SatsPerKvb(30_000))
 
 
 def test_a_creditor_cannot_burn_and_a_debtor_cannot_release(lost):
