@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -16,7 +16,7 @@ from btcfi.adapters.files import make_named, write_named
 from btcfi.swaps.study.parameters import StudyParameters
 
 if TYPE_CHECKING:
-    from btcfi.swaps.study.report import Table
+    from btcfi.swaps.study.report import Study, Table
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 APPENDIX: Final = StudyParameters()
@@ -49,7 +49,7 @@ def study(
     asset_leverage: Annotated[float, typer.Option(help="Of the asset's.")] = APPENDIX.asset_leverage,
     cross_leverage: Annotated[float, typer.Option(help="Of the cross's.")] = APPENDIX.cross_leverage,
     index_leverage: Annotated[float, typer.Option(help="Of the index's.")] = APPENDIX.index_leverage,
-    paths: Annotated[int, typer.Option(help="Weeks of the simulated collars.")] = APPENDIX.paths,
+    paths: Annotated[int, typer.Option(help="Of the simulated collars and strategies.")] = APPENDIX.paths,
     seed: Annotated[int, typer.Option(help="Of all that is drawn by chance.")] = APPENDIX.seed,
     holding_volatility: Annotated[
         float, typer.Option(help="Of the margin, for a provider.")
@@ -103,7 +103,7 @@ def study(
         typer.echo(f"files: {len(written)} in {out}")
 
 
-def _written(out: Path, found: Any) -> list[str]:  # noqa: ANN401 - a Study, which this module does not import
+def _written(out: Path, found: Study) -> list[str]:
     from btcfi.surfaces.swaps_study_drawing import pictures  # noqa: PLC0415 - matplotlib, when it draws
 
     files: dict[str, bytes | str] = {f"{one.name}.csv": _csv(one) for one in found.tables}

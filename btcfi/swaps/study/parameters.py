@@ -26,7 +26,7 @@ class StudyParameters:
     cross_leverage: float = 2.5
     index_leverage: float = 10.0
     paths: int = 100_000
-    """Weeks of the simulated collars."""
+    """Of the simulated collars, a week each, and of strategies of leaving."""
     seed: int = 2019
     holding_volatility: float = 0.75
     """Of the margin in dollars, for providers. Source: Table 4."""
