@@ -40,6 +40,9 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "challenged": ("work", "◑"), "revealed": ("work", "◕"), "paid": ("done", "✓"), "disproved": ("bad", "✕"),
     "released": ("done", "✓"), "overdue": ("bad", "✕"), "silence ended": ("done", "✓"), "refunded": ("quiet", NONE),
     "closed": ("done", "✓"), "spent otherwise": ("bad", "✕"),
+    "paused": ("wait", "○"), "posted": ("work", "◔"), "computed": ("work", "◑"), "settled": ("done", "✓"),
+    "passed": ("bad", "✕"), "pending": ("wait", "○"), "terminated": ("quiet", NONE), "defaulted": ("bad", "✕"),
+    "redeemed": ("done", "✓"), "provider-defaulted": ("bad", "✕"), "inactive": ("bad", "✕"),
 }  # fmt: skip
 """State -> tone and mark: a shape beside each word, so that nothing depends on telling colours apart."""
 

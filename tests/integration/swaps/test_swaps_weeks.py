@@ -37,6 +37,7 @@ def test_weeks_of_a_market_conserve_every_satoshi_over_holidays_defaults_and_dea
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3_600)
 def test_half_a_year_of_forty_providers_and_two_thousand_takers(tmp_path, monkeypatch):
     year = lived(tmp_path, monkeypatch, weeks=26, providers=40, takers=2_000, first=OCTOBER)
     assert year.settlement == date(2025, 4, 16)

@@ -65,7 +65,10 @@ def test_every_task_on_the_clock_and_in_the_logs_is_there():
 def test_a_sender_that_knows_no_task_listens_for_no_result():
     assert all(entry["options"]["ignore_result"] for entry in schedule(DEPLOYMENT).values())
     create_app(DEPLOYMENT)
-    arguments = {"price_round": ("BTC/USD", 60), "prove_long": ("st-one", 8), "settle": (["st-one"],)}
+    arguments = {
+        "price_round": ("BTC/USD", 60), "prove_long": ("st-one", 8), "settle": (["st-one"],),
+        "settle_swaps": ("BTCUSD/1", ["BTCUSD/ann"]),
+    }  # fmt: skip
     for name, builder in flows().items():
         built = resolve(builder)(*arguments.get(name, () if name in {"send", "exchange"} else ("one",)))
         assert isinstance(built, Signature)

@@ -236,12 +236,13 @@ def settle(session: Session, name: str, book: str, *, now: UnixSeconds) -> bool:
 
 def to_redeem(session: Session, name: str) -> Sequence[str]:
     """Return the books of a week's contract with subcontracts that are over."""
+    week = session.get(SwapWeekRow, name)
     query = (
         select(col(SwapSubcontractRow.book_id))
         .join(SwapBookRow, col(SwapBookRow.id) == col(SwapSubcontractRow.book_id))
         .where(
             col(SwapSubcontractRow.state).in_((SubcontractState.TERMINATED, SubcontractState.DEFAULTED)),
-            col(SwapBookRow.contract) == session.get_one(SwapWeekRow, name).contract,
+            col(SwapBookRow.contract) == (None if week is None else week.contract),
         )
         .distinct()
     )
@@ -262,6 +263,8 @@ def redeem(session: Session, book: str, *, now: UnixSeconds) -> tuple[Event, ...
 
 def close(session: Session, name: str, *, now: UnixSeconds) -> bool:
     """Write that a week is settled, once every open book has; return whether it was us who did."""
+    if session.get(SwapWeekRow, name) is None:
+        return False
     board = rows.board_row(session)
     week = session.get_one(SwapWeekRow, name, with_for_update=True)
     if week.state != WeekState.COMPUTED or week.week != board.week - 1 or week.chain_time_unix is None:

@@ -438,6 +438,10 @@ def test_every_table_with_a_life_declares_its_machine_and_the_metadata_names_eig
         "webhook": "active",
         "batch": "asking",
         "dispute": "unopened",
+        "swap": "open",
+        "swap_book": "open",
+        "swap_subcontract": "pending",
+        "swap_week": "posted",
     }
 
 

@@ -20,8 +20,11 @@ MODULES = [
 ]
 
 
-OTHER_WORDS = {"btcfi/surfaces/rest/schemas.py": {"closed"}}
-"""What a module calls something that is no row: where a minute's submissions stand."""
+OTHER_WORDS = {
+    "btcfi/surfaces/rest/schemas.py": {"closed"},
+    "btcfi/surfaces/rest/market_desk/shapes.py": {"settled"},
+}
+"""What a module calls something that is no row of that state: where a minute's submissions stand, how a take ended."""
 
 
 def every_state():
