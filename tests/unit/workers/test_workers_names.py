@@ -48,7 +48,7 @@ def test_the_metrics_page_stays_a_page(tmp_path):
     registry = CollectorRegistry()
     registry.register(Exporter(deployment))
     page = generate_latest(registry).decode()
-    assert len(page) < 200_000
+    assert len(page) < 300_000  # every edge of every machine has its lines; one name that is not cut has a million
     assert not ORDERS.search(page)
     assert "btcfi_refused_messages_total 42.0" in page
     assert "btcfi_outbox_set_aside 1.0" in page
