@@ -234,10 +234,6 @@ class CircuitBuilder:
             found = self.both(found, one)
         return found
 
-    def any_of(self, literals: Sequence[Literal]) -> Literal:
-        """Return whether one is true; of none, no."""
-        return negate(self.all_of([negate(one) for one in literals]))
-
     # ---- numbers
 
     @staticmethod

@@ -176,7 +176,7 @@ class DisputeRoom:
         known = self.store.attestations()
         found: list[Mapping[int, Attestation]] = [
             {place: one for place, said in enumerate(event)
-             if (one := known.get((said.event.id, said.oracle_key))) is not None and _is_of(one, said)}
+             if (one := known.get((said.event.id, said.oracle_key))) is not None}
             for event in graph.terms.events
         ]  # fmt: skip
         for which, oracles in enumerate(graph.terms.sets):
@@ -307,15 +307,6 @@ class DisputeRoom:
                 raise InvalidInputError(f"coin {coin.outpoint}", problem, "a confirmed coin that may be spent")
             if coin.output.script in ours:
                 raise CoinNotTheirsError("the other side", str(coin.outpoint))
-
-
-def _is_of(attestation: Attestation, announced: Announcement) -> bool:
-    """Return whether an attestation that was checked is by the nonces of this announcement.
-
-    An oracle can announce one event twice: what it then attested finishes signatures of one contract and not of
-    another, whose other oracles must be enough.
-    """
-    return tuple(one[:32] for one in attestation.signatures) == announced.nonces
 
 
 def cut_of(made: Deal, own: OwnSecrets, first: Commitments) -> Cut:
